@@ -1,0 +1,172 @@
+"""Activation density of every ReLU, per channel, as auxiliary outputs of the model's own graph.
+
+AE = positive activations / all activations (Eq. 1). A ReLU's output is never negative, so its sign is
+1 where the activation is positive and 0 where not: the density of a channel is the mean sign over
+the batch and all places (N, H, W). Only that mean, one number a channel, leaves the reduction.
+"""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras import ops
+
+from adprune_keras.groups import find_groups
+from adprune_keras.trace import as_functional
+
+
+@dataclass(frozen=True)
+class Part:
+    """One ReLU's place in the density vector: its name, whose channels it has, and how many."""
+
+    relu: str
+    owner: str
+    channels: int
+
+
+@dataclass(frozen=True)
+class Density:
+    """Densities of a whole network, over any number of batches.
+
+    Attributes:
+        channels: `{layer name: density of each channel, float array of shape (C,)}`. Keys are those
+            of `layer_widths`; a ReLU on channels that no layer owns stands under its own name.
+        total: float, total AE: all positives over all activations of the network.
+    """
+
+    channels: dict
+    total: float
+
+    @property
+    def layers(self):
+        """`{layer name: AE}`: the mean over the layer's channels."""
+        return {name: float(np.mean(d)) for name, d in self.channels.items()}
+
+
+class ChannelDensity(keras.Operation):
+    """Mean sign of a ReLU's output per channel, and the number of places it is a mean of."""
+
+    def __init__(self, axis, name=None):
+        super().__init__(name=name)
+        self.axis = axis
+
+    def call(self, x):
+        """Return a float32 vector (C + 1,): the C densities, then the number of places N*H*W."""
+        shape = ops.shape(x)
+        others = [i for i in range(len(shape)) if i != self.axis]
+        density = ops.mean(ops.cast(ops.sign(x), "float32"), axis=others)
+        places = ops.cast(ops.prod(ops.stack([shape[i] for i in others])), "float32")
+        return ops.concatenate([density, ops.reshape(places, (1,))])
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor((x.shape[self.axis] + 1,), "float32")
+
+
+def density_model(model):
+    """Build the auxiliary-output model: the model's own layers, with densities beside the outputs.
+
+    Args:
+        model: Functional or built Sequential `keras.Model`. It is not changed; the new model shares
+            its layers and weights.
+
+    Returns:
+        `(aux, parts)`: a `keras.Model` whose output is `{"outputs": the model's own outputs,
+        "densities": one vector (C + 1,) per ReLU: the channels' densities in this batch, then the
+        number of places they are means of}`, and the matching list of `Part`.
+
+    Raises:
+        ValueError: no graph (a subclassed model), or no ReLU in it.
+    """
+    plain = as_functional(model)
+    operations = {op.name: op for op in plain.operations}
+    densities, parts = [], []
+    for relu in find_groups(model).relus:
+        tensor = operations[relu.name].output
+        densities.append(ChannelDensity(relu.axis, name=f"{relu.name}_density")(tensor))
+        parts.append(Part(relu.name, relu.owner, tensor.shape[relu.axis]))
+    if not parts:
+        raise ValueError(
+            f"Model '{model.name}' has no ReLU, and activation density counts what a ReLU lets "
+            "through. Received: activations "
+            f"{sorted({_activation(op) for op in operations.values()} - {None})}. "
+            "Use ReLU after the convolutions that may be pruned."
+        )
+    outputs = {"outputs": plain.output, "densities": densities}
+    return keras.Model(plain.input, outputs), parts
+
+
+def merge(parts, sums):
+    """Turn accumulated sums into densities.
+
+    Args:
+        parts: list of `Part`.
+        sums: float array (sum of C + 1 over the parts,): for each part the sum over batches of
+            density x places, then the sum of places.
+
+    Returns:
+        A `Density`. Channels that several ReLUs see get the mean over all that they saw.
+    """
+    positives, places, at = {}, {}, 0
+    for part in parts:
+        entry = np.asarray(sums[at : at + part.channels + 1], dtype=np.float64)
+        at += part.channels + 1
+        positives[part.owner] = positives.get(part.owner, 0.0) + entry[:-1]
+        places[part.owner] = places.get(part.owner, 0.0) + entry[-1]
+    with np.errstate(invalid="ignore"):  # no batch yet: 0 / 0 is NaN, and says so
+        channels = {owner: positives[owner] / places[owner] for owner in positives}
+        everything = sum(places[owner] * len(positives[owner]) for owner in positives)
+        total = float(np.divide(sum(p.sum() for p in positives.values()), everything))
+    return Density(channels, total)
+
+
+def activation_density(model, data, batch_size=128):
+    """Measure the activation density of a model on data, per channel (Eq. 1).
+
+    The forward pass is inference (BN with its moving statistics, no dropout). During `fit`,
+    `ADPrune` measures the same in the training pass.
+
+    Args:
+        model: Functional or built Sequential `keras.Model`.
+        data: NumPy array of images, `tf.data.Dataset`, `keras.utils.PyDataset`, or any iterable of
+            batches; a batch may be `x`, `(x, y)` or `(x, y, sample_weight)`.
+        batch_size: int, for arrays only. Defaults to 128.
+
+    Returns:
+        `{layer name: density of each channel, float array of shape (C,)}`, values in [0, 1].
+
+    Raises:
+        ValueError: no graph, no ReLU, or no batch in `data`.
+
+    Example:
+
+    >>> activation_density(model, x_test)["block1_conv1"].shape
+    (64,)
+    """
+    aux, parts = density_model(model)
+    sums, batches = None, 0
+    for batch in _batches(data, batch_size):
+        vectors = [np.asarray(v) for v in aux.predict_on_batch(batch)["densities"]]
+        step = np.concatenate([np.append(v[:-1] * v[-1], v[-1]) for v in vectors])
+        sums = step.astype(np.float64) if sums is None else sums + step
+        batches += 1
+    if not batches:
+        raise ValueError("`data` has no batch to measure. Received: an empty " + type(data).__name__)
+    return merge(parts, sums).channels
+
+
+def _batches(data, batch_size):
+    if hasattr(data, "shape") and hasattr(data, "__getitem__"):
+        yield from (data[i : i + batch_size] for i in range(0, len(data), batch_size))
+        return
+    batches = (data[i] for i in range(len(data))) if _is_sequence(data) else data
+    for batch in batches:
+        yield keras.utils.unpack_x_y_sample_weight(batch)[0]
+
+
+def _is_sequence(data):
+    return isinstance(data, keras.utils.PyDataset)
+
+
+def _activation(op):
+    activation = getattr(op, "activation", None)
+    return getattr(activation, "__name__", None)

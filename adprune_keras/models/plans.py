@@ -1,0 +1,73 @@
+"""A network as a plan: the layers that own a width, in graph order, with their default widths."""
+
+import operator
+
+# Settings of every BatchNormalization: those of the PyTorch models that the paper trained. Keras' own
+# momentum of 0.99 lets the moving statistics lag behind in nets that train for a few hundred steps.
+BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
+
+
+def resolve_widths(names, default, widths, network):
+    """Merge what the user asked for into a plan's default widths.
+
+    Args:
+        names: layer names that own a width, in the order of the paper's Table I.
+        default: their default widths, ints, same order.
+        widths: `None` (the default widths), a list or tuple with one int for each name, or a dict
+            `{layer name: width}` that may name some layers only.
+        network: name of the network, for messages.
+
+    Returns:
+        `{layer name: width}` for all of `names`.
+
+    Raises:
+        ValueError: wrong length, unknown layer name, or a width that is not a positive int.
+    """
+    if widths is None:
+        return dict(zip(names, default, strict=True))
+    if isinstance(widths, dict):
+        unknown = sorted(set(widths) - set(names))
+        if unknown:
+            raise ValueError(
+                f"`widths` names layers that {network} does not have: {unknown}. "
+                f"Expected names among {list(names)}."
+            )
+        wanted = {name: widths.get(name, d) for name, d in zip(names, default, strict=True)}
+    else:
+        widths = list(widths)
+        if len(widths) != len(names):
+            raise ValueError(
+                f"{network} has {len(names)} layers that own a width, so `widths` must have "
+                f"{len(names)} entries (or be a dict by layer name). "
+                f"Received: {len(widths)} entries, widths={widths}"
+            )
+        wanted = dict(zip(names, widths, strict=True))
+    return {name: check_width(name, width) for name, width in wanted.items()}
+
+
+def check_width(name, width):
+    """Return `width` as a positive int, or raise `ValueError` naming the layer."""
+    try:
+        if isinstance(width, bool):
+            raise TypeError
+        value = operator.index(width)
+    except TypeError:
+        value = 0
+    if value < 1:
+        raise ValueError(
+            f"The width of layer '{name}' must be an int of at least 1. Received: {width!r}"
+        )
+    return value
+
+
+def check_input(input_shape, classes):
+    """Check the arguments that every factory shares: (H, W, C) and the number of classes."""
+    shape = tuple(input_shape)
+    if len(shape) != 3 or not all(isinstance(d, int) and d >= 1 for d in shape):
+        raise ValueError(
+            "`input_shape` must be three positive ints (height, width, channels). "
+            f"Received: input_shape={input_shape}"
+        )
+    if not isinstance(classes, int) or classes < 1:
+        raise ValueError(f"`classes` must be an int of at least 1. Received: classes={classes!r}")
+    return shape

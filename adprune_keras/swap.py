@@ -1,0 +1,199 @@
+"""Puts a rebuilt graph into a compiled model while it trains, in place.
+
+The only module that touches private Keras attributes, because Keras has no public way to change the
+graph of a model that somebody else holds. Written against Keras 3.15; `_move` and `Meter.attach` fail
+with the installed version in the message where an attribute is no longer there.
+"""
+
+import contextlib
+
+import keras
+import numpy as np
+from keras import layers, ops, tree
+
+from adprune_keras.density import density_model, merge
+
+# What `keras.Function.__init__` derives from inputs and outputs: the graph, and nothing of `compile`.
+_GRAPH = (
+    *("_inputs", "_outputs", "_inputs_struct", "_outputs_struct"),
+    *("_nodes", "_nodes_by_depth", "_operations", "_operations_by_depth"),
+    "output_names",
+)
+
+
+class Net:
+    """One net of a run: its graph with its weights, and the optimizer that trains it.
+
+    Kept aside while another net trains, it is all that a rollback needs.
+    """
+
+    def __init__(self, graph, optimizer):
+        self.graph = graph
+        self.optimizer = optimizer
+
+
+def current_net(model):
+    """Return the `Net` that a model holds now; later changes of the model do not reach its graph."""
+    graph = keras.Sequential() if isinstance(model, keras.Sequential) else None
+    if graph is None:
+        graph = keras.Model(model.input, model.output, name=model.name)
+    else:
+        _move(model, graph)
+    return Net(graph, model.optimizer)
+
+
+def optimizer_recipe(optimizer):
+    """Return a function that makes a new optimizer as this one was before it trained.
+
+    Taken when training begins, so that learning rates which callbacks change later do not stick. A
+    learning-rate schedule is passed on as the object it is: a user's own class need not be
+    registered with Keras.
+    """
+    config = optimizer.get_config()
+    schedule = getattr(optimizer, "_learning_rate", None)
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        config["learning_rate"] = schedule
+    return lambda: type(optimizer).from_config(dict(config))
+
+
+def swap(model, net):
+    """Make `net` the graph and the optimizer of `model`, in place.
+
+    Loss, metrics and all else that `compile` set stay as they are. The optimizer is built on the
+    new variables before the functions are made again: JAX takes its state from it there.
+
+    Args:
+        model: the compiled `keras.Model` that trains.
+        net: `Net` whose graph has the same inputs and outputs.
+    """
+    with _scope(model):
+        _move(net.graph, model)
+        model.optimizer = net.optimizer
+        if not net.optimizer.built:
+            net.optimizer.build(model.trainable_variables)
+    _remake_functions(model)
+
+
+class Meter:
+    """Measures density inside a model's own training step.
+
+    The model's `call` is replaced, on this one object, by a pass through the auxiliary-output model
+    that shares its layers: in training it adds the step's densities to one variable on the device.
+    The model's graph, config and files never show it. The variable hangs on the input layer, where
+    Keras finds it among the model's variables (JAX carries it through the step) and saving does not.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        self.aux, self.parts = density_model(model)
+        size = sum(part.channels + 1 for part in self.parts)
+        with _scope(model):
+            self.state = _Sums(size)
+
+    def attach(self):
+        """Start measuring; the train function is made again."""
+        holder = self._holder()
+        holder._layers.append(self.state)  # not `layers`: it must not be part of the graph
+        inner = type(self.model).call
+
+        def call(inputs, training=None, mask=None, **kwargs):
+            if not training:
+                return inner(self.model, inputs, training=training, mask=mask, **kwargs)
+            result = self.aux.call(inputs, training=training, mask=mask, **kwargs)
+            self.state.add(result["densities"])
+            return result["outputs"]
+
+        vars(self.model)["call"] = call  # past Keras' own __setattr__, which tracks attributes
+        _remake_functions(self.model)
+
+    def detach(self):
+        """Stop measuring and leave no trace; the train function is made again."""
+        holder = self._holder()
+        holder._layers[:] = [layer for layer in holder._layers if layer is not self.state]
+        vars(self.model).pop("call", None)
+        _remake_functions(self.model)
+
+    def reset(self):
+        """Forget what was measured: a new epoch begins."""
+        self.state.sums.assign(np.zeros(self.state.sums.shape, "float32"))
+
+    def read(self):
+        """Return the `Density` since `reset`: the one transfer from the device in an epoch."""
+        return merge(self.parts, ops.convert_to_numpy(self.state.sums))
+
+    def _holder(self):
+        inputs = tree.flatten(self.model.inputs)
+        for layer in _graph_of(self.model).layers:
+            if isinstance(layer, layers.InputLayer) and any(layer.output is x for x in inputs):
+                if not isinstance(getattr(layer, "_layers", None), list):
+                    raise _unexpected("InputLayer", "_layers")
+                return layer
+        raise _unexpected("model", "input layer")
+
+
+class _Sums(layers.Layer):
+    """The accumulator: density x places per channel, then places, for each ReLU in turn."""
+
+    def __init__(self, size):
+        super().__init__(name="adprune_density", dtype="float32")
+        self.sums = self.add_weight(
+            shape=(size,),
+            initializer="zeros",
+            trainable=False,
+            aggregation="sum",
+            name="sums",
+        )
+        self.built = True
+
+    def add(self, densities):
+        step = [ops.concatenate([v[:-1] * v[-1], v[-1:]]) for v in densities]
+        self.sums.assign_add(ops.concatenate(step))
+
+
+def _graph_of(model):
+    return model._functional if isinstance(model, keras.Sequential) else model
+
+
+def _move(source, target):
+    """Move the graph of one model into another; both keep sharing the layers."""
+    if isinstance(target, keras.Sequential):
+        # A Sequential is its list of layers and the Functional that it built from them.
+        for name in ("_layers", "_functional"):
+            if not hasattr(source, name):
+                raise _unexpected(type(source).__name__, name)
+            setattr(target, name, getattr(source, name))
+        target.built = True
+        return
+    old = target.layers
+    for name in _GRAPH:
+        if name not in vars(source) or name not in vars(target):
+            raise _unexpected(type(target).__name__, name)
+        vars(target)[name] = vars(source)[name]
+    # The tracker keeps the list of sublayers; layers that the user attached beside the graph stay.
+    for layer in old:
+        target._tracker.untrack(layer)
+    for layer in target.layers:
+        target._tracker.track(layer)
+    if keras.backend.backend() == "torch":
+        target._track_variables()  # torch's own list of parameters
+
+
+def _remake_functions(model):
+    """Keras looks these up at every step and call, so made again they hold for the next one."""
+    model.make_train_function(force=True)
+    model.test_function = None
+    model.predict_function = None
+
+
+def _scope(model):
+    """The scope that variables of a distributed TensorFlow model must be made in, or none."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def _unexpected(owner, name):
+    return RuntimeError(
+        f"Keras {keras.__version__} keeps no `{name}` on {owner}, where Keras 3.15 does, so a model "
+        "cannot be changed while it trains. Install the Keras version named in setup.cfg, "
+        "and please report this."
+    )
