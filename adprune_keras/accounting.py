@@ -12,7 +12,6 @@ kernel k x k and output O x O the paper counts O^2 N k^2 M MACs and N M k^2 para
 from dataclasses import dataclass
 from math import prod
 
-import keras
 from keras import layers
 
 from adprune_keras.groups import find_groups
@@ -81,10 +80,10 @@ def cost(model):
         A `Cost`: `.rows`, `.paper.macs`, `.paper.params`, `.deployed.macs`, `.deployed.params`.
 
     Raises:
-        ValueError: no graph (a subclassed model), or a spatial size is `None`.
+        ValueError: no graph (a subclassed model), a spatial size that is `None`, or a layer with
+            weights whose MACs this module does not know.
 
     Example:
-
     >>> cost(models.ResNet18()).deployed.macs
     555422720
     """
@@ -125,6 +124,11 @@ def cost(model):
                 width = call.outputs[0].shape[op.axis]
                 bias = 0 if again else 2 * width
                 rows.append(Row(op.name, "BatchNormalization", width, shape, 0, 0, bias, False))
+        elif any(len(w.shape) > 1 for w in getattr(op, "weights", ())):
+            raise ValueError(
+                f"This version cannot count layer '{op.name}' ({type(op).__name__}): it knows the "
+                "MACs of convolutions with one kernel and of Dense layers."
+            )
         weighed.add(op.name)
     return Cost(tuple(rows))
 
@@ -163,7 +167,6 @@ def training_complexity(nets):
         float, in epochs of the baseline.
 
     Example:
-
     >>> training_complexity([(1, 100), (6.0, 210)])  # ResNet18 on CIFAR-10, net1: Table II's 135.0
     135.0
     """
@@ -186,8 +189,7 @@ def _reduction(baseline, pruned, count, what):
     if count not in COUNTS:
         raise ValueError(f"`count` must be one of {COUNTS}. Received: count={count!r}")
     before, after = (
-        getattr(getattr(c if isinstance(c, Cost) else cost(c), count), what)
-        for c in (baseline, pruned)
+        getattr(getattr(c if isinstance(c, Cost) else cost(c), count), what) for c in (baseline, pruned)
     )
     if not after:
         raise ValueError(
@@ -198,7 +200,7 @@ def _reduction(baseline, pruned, count, what):
 
 
 def _is_convolution(op):
-    return isinstance(op, keras.layers.Layer) and hasattr(op, "kernel_size") and hasattr(op, "kernel")
+    return isinstance(op, layers.Layer) and hasattr(op, "kernel_size") and hasattr(op, "kernel")
 
 
 def _channel_axis(op):

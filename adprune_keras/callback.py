@@ -5,7 +5,7 @@ import warnings
 import keras
 
 from adprune_keras.accounting import COUNTS, cost, ops_reduction, params_reduction
-from adprune_keras.groups import find_groups
+from adprune_keras.groups import find_groups, layer_widths
 from adprune_keras.rebuild import resize
 from adprune_keras.schedule import (
     KEEP,
@@ -69,7 +69,6 @@ class ADPrune(keras.callbacks.Callback):
             compiled, has no graph, no ReLU, or no layer that may be resized.
 
     Example:
-
     >>> prune = ADPrune()
     >>> model.fit(train, epochs=300, validation_data=val, callbacks=[prune])
     >>> prune.record[-1]["widths"]
@@ -100,9 +99,19 @@ class ADPrune(keras.callbacks.Callback):
         self.verbose = verbose
         self.record = []
 
+    @property
+    def final(self):
+        """True once the current net is the final one: no prune can follow."""
+        return self._final_since is not None
+
     def get_config(self):
         """Return the constructor's arguments."""
-        return {**vars(self.schedule), "rule": self.rule, "seed": self.seed, "verbose": self.verbose}
+        return {
+            **vars(self.schedule),
+            "rule": self.rule,
+            "seed": self.seed,
+            "verbose": self.verbose,
+        }
 
     def on_train_begin(self, logs=None):
         """Find what may be pruned, and start measuring."""
@@ -126,7 +135,7 @@ class ADPrune(keras.callbacks.Callback):
         self._first_epoch = None
         self._net = 0
         self.record = []
-        self._baseline = self._count()
+        self._baseline = _count(self.model)
         self._open_entry(done=0)
         self._meter.attach()
 
@@ -156,9 +165,7 @@ class ADPrune(keras.callbacks.Callback):
         entry["channel_densities"] = {k: v.tolist() for k, v in density.channels.items()}
 
         series = entry["logs"]["activation_density"]
-        decision = decide(
-            self.schedule, series, self._net, done, self._epochs, self._final_since
-        )
+        decision = decide(self.schedule, series, self._net, done, self._epochs, self._final_since)
         if decision.action == PRUNE and self._next_widths(density) == entry["widths"]:
             decision = Decision(KEEP, f"{decision.reason}, but no layer would become narrower")
         if decision.reason:
@@ -195,9 +202,7 @@ class ADPrune(keras.callbacks.Callback):
             self._swap(self._previous, keep=False)
             self._net -= 1
         self._open_entry(done)
-        last = decision.action == ROLLBACK or is_last(
-            self.schedule, self._net, done, self._epochs
-        )
+        last = decision.action == ROLLBACK or is_last(self.schedule, self._net, done, self._epochs)
         self._final_since = done if last else None
         self._say(f"epoch {done}: net{before} -> net{self._net}: {decision.reason}. {self._saved()}")
 
@@ -212,38 +217,12 @@ class ADPrune(keras.callbacks.Callback):
         return next_widths(self.record[-1]["widths"], density.layers, self.rule)
 
     def _open_entry(self, done):
-        counted = self._count()
-        reductions = {
-            what: counted and {c: f(self._baseline, counted, c) for c in COUNTS}
-            for what, f in (("ops_reduction", ops_reduction), ("params_reduction", params_reduction))
-        }
-        self.record.append(
-            {
-                "net": self._net,
-                "start": done,
-                "epochs": 0,
-                "widths": {g.owner: g.width for g in find_groups(self.model).prunable()},
-                "cost": counted and {c: vars(getattr(counted, c)) for c in COUNTS},
-                **reductions,
-                "logs": {},
-                "densities": {},
-                "channel_densities": {},
-                "outcome": "training",
-                "reason": "",
-            }
-        )
-
-    def _count(self):
-        try:
-            return cost(self.model)
-        except ValueError as e:  # a model of open image size trains and prunes all the same
-            warnings.warn(f"The record holds no costs: {e}", stacklevel=2)
-            return None
+        self.record.append(open_entry(self.model, self._net, done, self._baseline))
 
     def _saved(self):
         entry = self.record[-1]
         if entry["ops_reduction"] is None:
-            return "Its cost depends on the image size."
+            return "What it saves cannot be counted."
         ops, params = entry["ops_reduction"], entry["params_reduction"]
         return (
             f"Against net0: OPS {ops['paper']:.2f}x, parameters {params['paper']:.2f}x (paper count); "
@@ -265,3 +244,43 @@ class ADPrune(keras.callbacks.Callback):
     def _say(self, line):
         if self.verbose:
             print(f"ADPrune: {line}")
+
+
+def open_entry(model, net, start, baseline):
+    """Return the record of a net that is about to train, as plain data; see `ADPrune.record`.
+
+    Args:
+        model: the `keras.Model` at the net's widths.
+        net: int, its index.
+        start: int, epochs finished before it.
+        baseline: net0's `Cost`, or `None` where it cannot be counted.
+    """
+    counted = _count(model) if baseline else None
+    reductions = {
+        name: counted and {c: reduction(baseline, counted, c) for c in COUNTS}
+        for name, reduction in (
+            ("ops_reduction", ops_reduction),
+            ("params_reduction", params_reduction),
+        )
+    }
+    return {
+        "net": net,
+        "start": start,
+        "epochs": 0,
+        "widths": layer_widths(model),
+        "cost": counted and {c: vars(getattr(counted, c)) for c in COUNTS},
+        **reductions,
+        "logs": {},
+        "densities": {},
+        "channel_densities": {},
+        "outcome": "training",
+        "reason": "",
+    }
+
+
+def _count(model):
+    try:
+        return cost(model)
+    except ValueError as e:  # what cannot be counted trains and prunes all the same
+        warnings.warn(f"The record holds no costs: {e}", stacklevel=3)
+        return None

@@ -59,6 +59,7 @@ class ChannelDensity(keras.Operation):
         return ops.concatenate([density, ops.reshape(places, (1,))])
 
     def compute_output_spec(self, x):
+        """Return the vector's shape and dtype."""
         return keras.KerasTensor((x.shape[self.axis] + 1,), "float32")
 
 
@@ -138,7 +139,6 @@ def activation_density(model, data, batch_size=128):
         ValueError: no graph, no ReLU, or no batch in `data`.
 
     Example:
-
     >>> activation_density(model, x_test)["block1_conv1"].shape
     (64,)
     """

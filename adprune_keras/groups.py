@@ -6,6 +6,7 @@ A convolution starts a group, per-channel layers pass it on, an Add joins branch
 touches something this module does not know keeps its width; nothing is guessed.
 """
 
+import re
 from dataclasses import dataclass, field
 from math import prod
 
@@ -34,6 +35,8 @@ _ELEMENTWISE = (
     *(layers.GaussianDropout, layers.SpatialDropout1D, layers.SpatialDropout2D),
     *(layers.SpatialDropout3D, layers.Identity),
 )
+# A projection that `rebuild` inserts; where the branches of an Add tie in depth it is not the owner.
+PROJECTION = "_shortcut{}_conv"
 _NOT_ELEMENTWISE = {"softmax", "log_softmax", "glu", "sparsemax"}
 
 
@@ -73,8 +76,8 @@ class Groups:
 
     Attributes:
         groups: list of `Group` in graph order.
-        relus: list of `Place`, one a ReLU, in graph order, those of fixed groups included. One on channels
-            that no group has stands for itself (`owner` is its own name).
+        relus: list of `Place`, one a ReLU, in graph order, those of fixed groups included. One on
+            channels that no group has stands for itself (`owner` is its own name).
         adds: `{name of an Add: Place}` for the Adds whose output has channels of one group. An input
             of another width needs a projection.
         trace: the `Trace` this was found in.
@@ -110,7 +113,6 @@ def layer_widths(model):
         ValueError: `model` has no graph (subclassed, or Sequential without an input shape).
 
     Example:
-
     >>> layer_widths(models.VGG11(widths=[8] * 8))["block1_conv1"]
     8
     """
@@ -170,7 +172,7 @@ class _Walk:
         for i in range(len(self.parent)):
             if self._root(i) == i:
                 members = self.members[i]
-                owner = max(members, key=lambda m: m[1])
+                owner = max(members, key=lambda m: (m[1], not _is_projection(m[0].name)))
                 index[i] = Group(
                     owner=owner[0].name,
                     width=_width(owner[0]),
@@ -240,9 +242,7 @@ class _Walk:
         if isinstance(op, _POOLINGS + _SPATIAL):
             first = getattr(op, "data_format", "channels_last") == "channels_first"
             return (incoming.axis == 1) == first
-        return isinstance(op, _ELEMENTWISE) or (
-            not isinstance(op, layers.Layer) and is_relu(op)
-        )
+        return isinstance(op, _ELEMENTWISE) or (not isinstance(op, layers.Layer) and is_relu(op))
 
     def _produce(self, call, axis, incoming):
         depth = (incoming.depth if incoming else 0) + 1
@@ -323,6 +323,10 @@ class _Walk:
         self.members[i] += self.members[j]
         self.relus[i] += self.relus[j]
         self.fixed[i] = self.fixed[i] or self.fixed[j]
+
+
+def _is_projection(name):
+    return re.fullmatch(".*" + PROJECTION.format(r"\d*"), name) is not None
 
 
 def _width(op):

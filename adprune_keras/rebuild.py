@@ -1,11 +1,12 @@
 """The same network at other widths: a new functional graph with new weights."""
 
+import itertools
 import zlib
 
 import keras
 from keras import layers, tree
 
-from adprune_keras.groups import find_groups
+from adprune_keras.groups import PROJECTION, find_groups
 from adprune_keras.models.plans import BATCH_NORM, check_width
 from adprune_keras.trace import as_functional
 
@@ -34,7 +35,6 @@ def resize(model, widths, seed=None):
         ValueError: unknown or fixed layer, a width that is not a positive int, or no graph.
 
     Example:
-
     >>> small = resize(models.VGG19(), {"block1_conv1": 18, "block1_conv2": 23})
     """
     groups = find_groups(model)
@@ -117,20 +117,25 @@ def _inputs(plain):
 
 def _project(x, width, add, taken, norm, seed):
     """A 1x1 convolution (Dense for vectors) and BN in front of one input of an Add."""
-    name = base = f"{add.name.removesuffix('_add')}_shortcut"
-    count = 1
-    while f"{name}_conv" in taken or f"{name}_bn" in taken:
-        count += 1
-        name = f"{base}{count}"
-    taken |= {f"{name}_conv", f"{name}_bn"}
-    settings = {"use_bias": False, "kernel_initializer": "he_normal", "name": f"{name}_conv"}
+    base = add.name.removesuffix("_add")
+    names = (base + PROJECTION.format(n) for n in itertools.chain([""], itertools.count(2)))
+    name = next(n for n in names if not {n, _norm_name(n)} & taken)
+    taken |= {name, _norm_name(name)}
+    settings = {"use_bias": False, "kernel_initializer": "he_normal", "name": name}
+    last = add.axis == len(x.shape) - 1
     if len(x.shape) in _POINTWISE:
-        settings["data_format"] = "channels_first" if add.axis == 1 else "channels_last"
+        settings["data_format"] = "channels_last" if last else "channels_first"
         pointwise = _POINTWISE[len(x.shape)](width, 1, **settings)
     else:
         pointwise = layers.Dense(width, **settings)
-    pointwise = type(pointwise).from_config(_seeded(pointwise.get_config(), f"{name}_conv", seed))
-    return layers.BatchNormalization(axis=add.axis, **norm, name=f"{name}_bn")(pointwise(x))
+    pointwise = type(pointwise).from_config(_seeded(pointwise.get_config(), name, seed))
+    return layers.BatchNormalization(axis=-1 if last else add.axis, **norm, name=_norm_name(name))(
+        pointwise(x)
+    )
+
+
+def _norm_name(projection):
+    return projection.removesuffix("conv") + "bn"
 
 
 def _seeded(config, name, seed):

@@ -154,10 +154,10 @@ def decide(schedule, series, net, done, epochs, final_since=None):
         f"AE saturated at {series[-1]:.3f}: |delta| < {schedule.min_delta:g} "
         f"for {schedule.patience} epochs"
     )
-    if trend(series, schedule.min_delta) == "rising":
+    # Delta judges the last prune, and net0 had none: in its first epochs AE of a net with batch norm
+    # rises from where initialisation put it, redundant or not.
+    if net > 0 and trend(series, schedule.min_delta) == "rising":
         rising = f"{saturation}, but rising by {slope(series):.4f} an epoch over net{net}"
-        if net == 0:
-            return Decision(KEEP, f"{rising}: no redundancy to prune")
         if schedule.rollback:
             return Decision(ROLLBACK, f"{rising}: the last prune went too far")
         return Decision(KEEP, f"{rising}: pruning ends here")

@@ -95,9 +95,7 @@ def trace(model):
         calls.append(Call(stand_in.op, _tensors((args, kwargs)), _tensors(outputs)))
         return outputs
 
-    twin = keras.models.clone_model(
-        as_functional(model), clone_function=_StandIn, call_function=record
-    )
+    twin = keras.models.clone_model(as_functional(model), clone_function=_StandIn, call_function=record)
     return Trace(tuple(calls), tuple(twin.inputs), tuple(twin.outputs))
 
 

@@ -29,9 +29,7 @@ class WidthRule:
         for name in ("min_width", "round_to"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"`{name}` must be an int of at least 1. Received: {name}={value!r}"
-                )
+                raise ValueError(f"`{name}` must be an int of at least 1. Received: {name}={value!r}")
 
     def __call__(self, width, density):
         """Return the new width of a layer.

@@ -61,9 +61,7 @@ ResNet18 = _factory("ResNet18", resnet, _RESNET.format("ResNet-18"))
 ResNet34 = _factory("ResNet34", resnet, _RESNET.format("ResNet-34"))
 ResNet50 = _factory("ResNet50", resnet, _RESNET.format("ResNet-50 (bottleneck blocks)"))
 
-NETWORKS = {
-    f.__name__: f for f in (VGG11, VGG13, VGG16, VGG19, ResNet18, ResNet34, ResNet50)
-}
+NETWORKS = {f.__name__: f for f in (VGG11, VGG13, VGG16, VGG19, ResNet18, ResNet34, ResNet50)}
 
 
 def default_widths(network):
@@ -79,6 +77,3 @@ def default_widths(network):
         raise ValueError(f"Unknown network. Expected one of {list(NETWORKS)}. Received: {network}")
     family = vgg if network.startswith("VGG") else resnet
     return family.plan(network)
-
-
-__all__ = ["NETWORKS", "default_widths", *NETWORKS]

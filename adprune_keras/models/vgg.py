@@ -15,9 +15,7 @@ def plan(network):
     """Return `{layer name: default width}` of a VGG, in the order of the paper's Table I."""
     return {
         f"block{stage}_conv{i}": width
-        for stage, (depth, width) in enumerate(
-            zip(_STAGES[network], _WIDTHS, strict=True), start=1
-        )
+        for stage, (depth, width) in enumerate(zip(_STAGES[network], _WIDTHS, strict=True), start=1)
         for i in range(1, depth + 1)
     }
 

@@ -1,0 +1,383 @@
+"""Images from wherever they are, as `tf.data` batches ready for `fit`: the same for every source.
+
+Sources: `digits` (scikit-learn's real handwritten digits, bundled), a `.npz` file in Keras' layout,
+a directory with one folder per class, or any image data set of TensorFlow Datasets by name.
+Pixels leave here as float32, scaled per channel to mean 0 and deviation 1 over the training images.
+"""
+
+import difflib
+import pathlib
+import socket
+import urllib.parse
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+
+AUGMENTATIONS = ("auto", "none", "crop", "crop_flip")
+_NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+_STATISTICS_FROM = 10_000  # images; more move a mean or deviation by less than training notices
+_CACHE_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training and test batches, and what is known of them.
+
+    Attributes:
+        train: `tf.data.Dataset` of (float32 images (N, H, W, C), int labels (N,)), shuffled anew
+            each epoch, augmented.
+        test: likewise, in fixed order and untouched but for the scaling.
+        classes: int, number of classes.
+        input_shape: (H, W, C).
+        mean: tuple of C floats in pixel units (0 to 255), subtracted from each pixel.
+        std: tuple of C floats in pixel units, each pixel is divided by it.
+        train_examples: int.
+        test_examples: int.
+    """
+
+    train: object
+    test: object
+    classes: int
+    input_shape: tuple
+    mean: tuple
+    std: tuple
+    train_examples: int
+    test_examples: int
+
+    def facts(self):
+        """Return all but the batches, as plain data."""
+        return {k: v for k, v in vars(self).items() if k not in ("train", "test")}
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Single images of one split: a `tf.data.Dataset` of (uint8 (H, W, C), int label)."""
+
+    images: object
+    examples: int
+
+
+def load(
+    name,
+    *,
+    batch_size=128,
+    augment="auto",
+    image_size=None,
+    train_examples=None,
+    test_examples=None,
+    data_dir=None,
+    download=False,
+    seed=0,
+):
+    """Load a data set as batches for `fit` and `evaluate`.
+
+    Args:
+        name: `"digits"`, the path of an `.npz` file with `x_train y_train x_test y_test`, the path of
+            a directory with one folder per class, or a name of TensorFlow Datasets (`"cifar10"`).
+        batch_size: int. Defaults to 128, the paper's.
+        augment: `"none"`, `"crop"` (shift each image by up to an eighth of its size), `"crop_flip"`
+            (and mirror half of them), or `"auto"` (default): crop and flip for colour images of 24
+            pixels or more, nothing for others.
+        image_size: int or `None`: resize images to that many pixels square. Needed where images of a
+            set differ in size.
+        train_examples: int or `None`: use the first so many training images.
+        test_examples: int or `None`: likewise for the test images.
+        data_dir: where TensorFlow Datasets has, or puts, its prepared data. Defaults to its own.
+        download: bool, let TensorFlow Datasets fetch what is not there. Defaults to `False`.
+        seed: int, of the order and the augmentation.
+
+    Returns:
+        A `Data`.
+
+    Raises:
+        ValueError: unknown or damaged source, labels out of range, or images of mixed sizes.
+    """
+    if augment not in AUGMENTATIONS:
+        raise ValueError(f"`augment` must be one of {AUGMENTATIONS}. Received: augment={augment!r}")
+    for argument, value in (
+        *(("batch_size", batch_size), ("image_size", image_size or 1)),
+        *(("train_examples", train_examples or 1), ("test_examples", test_examples or 1)),
+    ):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"`{argument}` must be an int of at least 1. Received: {value!r}")
+    path = pathlib.Path(name).expanduser()
+    if name == "digits":
+        train, test, classes = _digits()
+    elif path.suffix == ".npz":
+        train, test, classes = _npz(path)
+    elif path.is_dir():
+        train, test, classes = _folders(path, image_size, seed)
+    else:
+        train, test, classes = _tfds(name, data_dir, download)
+    train, test = _resized(train, image_size), _resized(test, image_size)
+    train, test = _first(train, train_examples), _first(test, test_examples)
+    shape = tuple(train.images.element_spec[0].shape)
+    if None in shape:
+        raise ValueError(
+            f"The images of '{name}' differ in size. Received: image shape {shape}. "
+            "Give `image_size` to resize them all."
+        )
+    mean, std = _statistics(train.images)
+    augment = _resolve(augment, shape)
+    return Data(
+        train=_training_batches(train, batch_size, mean, std, augment, seed),
+        test=_test_batches(test, batch_size, mean, std),
+        classes=classes,
+        input_shape=shape,
+        mean=mean,
+        std=std,
+        train_examples=train.examples,
+        test_examples=test.examples,
+    )
+
+
+def _digits():
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    x, y = load_digits(return_X_y=True)
+    x = np.round(x.reshape(-1, 8, 8, 1) * (255 / 16)).astype("uint8")
+    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.2, random_state=0, stratify=y)
+    return _arrays(x_train, y_train), _arrays(x_test, y_test), 10
+
+
+def _npz(path):
+    if not path.is_file():
+        raise ValueError(f"There is no such file. Received: {path}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = sorted(set(_NPZ_KEYS) - set(file.files))
+            if missing:
+                raise ValueError(f"it has no array {', '.join(missing)} (it has {file.files})")
+            arrays = {key: file[key] for key in _NPZ_KEYS}
+        classes = 1 + max(int(_checked(arrays, part).max()) for part in ("train", "test"))
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as e:
+        raise ValueError(
+            "An .npz data set holds the arrays x_train, x_test of uint8 images (N, H, W[, C]) and "
+            f"y_train, y_test of int labels (N,). Received: {path}, but {e}"
+        ) from e
+    train_classes = 1 + int(arrays["y_train"].max())
+    if classes > train_classes or len(np.unique(arrays["y_train"])) < train_classes:
+        raise ValueError(
+            f"Labels of {path} are out of range: they must run from 0 to the number of classes "
+            f"minus 1, and each class needs a training image. Received: {classes - 1} as the highest "
+            f"label, {len(np.unique(arrays['y_train']))} different labels in y_train"
+        )
+    return (
+        _arrays(arrays["x_train"], arrays["y_train"]),
+        _arrays(arrays["x_test"], arrays["y_test"]),
+        classes,
+    )
+
+
+def _checked(arrays, part):
+    """Return the labels of one part of an npz, after checks; messages complete a sentence."""
+    x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    if x.dtype != np.uint8 or x.ndim not in (3, 4):
+        raise ValueError(f"x_{part} has shape {x.shape} and dtype {x.dtype}")
+    if y.dtype.kind not in "iu" or y.size != len(y):
+        raise ValueError(f"y_{part} has shape {y.shape} and dtype {y.dtype}")
+    if not len(x) or len(x) != len(y):
+        raise ValueError(f"{part} has {len(x)} images and {len(y)} labels")
+    if y.min() < 0:
+        raise ValueError(f"y_{part} has the label {y.min()}, below 0")
+    return y
+
+
+def _arrays(x, y):
+    import tensorflow as tf
+
+    x = x[..., None] if x.ndim == 3 else x
+    return _Split(tf.data.Dataset.from_tensor_slices((x, y.reshape(-1).astype("int64"))), len(x))
+
+
+def _folders(path, image_size, seed):
+    """`train/` and `test/` (or `val/`) with a folder per class, or such folders alone: 20% are test."""
+    import keras
+
+    tests = [d for d in ("test", "val", "validation") if (path / d).is_dir()]
+    size = (image_size,) * 2 if image_size else _first_size(path)
+    settings = {"label_mode": "int", "batch_size": None, "image_size": size, "verbose": False}
+    try:
+        if (path / "train").is_dir() and tests:
+            train, test = (
+                keras.utils.image_dataset_from_directory(path / d, shuffle=s, seed=seed, **settings)
+                for d, s in (("train", True), (tests[0], False))
+            )
+        else:
+            train, test = keras.utils.image_dataset_from_directory(
+                path, seed=seed, validation_split=0.2, subset="both", **settings
+            )
+    except ValueError as e:
+        raise ValueError(f"No images in one folder per class. Received: {path}: {e}") from e
+    if train.class_names != test.class_names:
+        raise ValueError(
+            "Training and test folders must hold the same classes. Received: "
+            f"{len(train.class_names)} and {len(test.class_names)} of them in {path}"
+        )
+    return *(_from_files(d) for d in (train, test)), len(train.class_names)
+
+
+def _first_size(path):
+    import keras
+
+    for file in sorted(path.rglob("*")):
+        if file.suffix.lower() in _IMAGE_SUFFIXES:
+            return np.asarray(keras.utils.load_img(file)).shape[:2]
+    raise ValueError(f"No images in one folder per class. Received: {path}, which has no image")
+
+
+def _from_files(dataset):
+    import tensorflow as tf
+
+    images = dataset.map(
+        lambda x, y: (tf.cast(tf.round(x), tf.uint8), tf.cast(y, tf.int64)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    return _Split(images, len(dataset.file_paths))
+
+
+def _tfds(name, data_dir, download):
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
+    except (tfds.core.DatasetNotFoundError, ValueError) as e:
+        known = ["digits", *tfds.list_builders(with_community_datasets=False)]
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise ValueError(
+            "A data set is 'digits', an .npz file, a directory with one folder per class, or a name "
+            f"of TensorFlow Datasets. Received: {name!r}, which is none of them.{hint}"
+        ) from e
+    if not builder.is_prepared():
+        _fetch(builder, name, download)
+    features = builder.info.features
+    if not {"image", "label"} <= set(features) or not hasattr(features["label"], "num_classes"):
+        raise ValueError(
+            f"TensorFlow Datasets has '{name}', but it is no image classification set. "
+            f"Received: features {sorted(features)}, expected 'image' and 'label'"
+        )
+    test_name = next((s for s in ("test", "validation") if s in builder.info.splits), None)
+    if test_name is None or "train" not in builder.info.splits:
+        raise ValueError(
+            f"'{name}' needs a train and a test (or validation) split. "
+            f"Received: splits {sorted(builder.info.splits)}"
+        )
+    splits = (
+        _Split(
+            builder.as_dataset(split=s, as_supervised=True, shuffle_files=False),
+            builder.info.splits[s].num_examples,
+        )
+        for s in ("train", test_name)
+    )
+    return *splits, features["label"].num_classes
+
+
+def _fetch(builder, name, download):
+    """Download and prepare, if that was asked for and can work; else say how to get the data."""
+    ways = (
+        "Either run once with download on (`--download`) where there is a network, or prepare it "
+        f"elsewhere (`tfds build {name}`) and give the folder as data_dir (`--data_dir`)."
+    )
+    if not download:
+        raise ValueError(f"'{name}' is not prepared in {builder.data_dir}. {ways}")
+    host = urllib.parse.urlparse(builder.info.homepage).hostname
+    try:  # TensorFlow Datasets itself retries for minutes without a network
+        socket.create_connection((host, 443), timeout=5).close()
+    except OSError as e:
+        raise ValueError(f"'{name}' cannot be downloaded from {host}: {e}. {ways}") from e
+    builder.download_and_prepare()
+
+
+def _resized(split, image_size):
+    import tensorflow as tf
+
+    if not image_size:
+        return split
+
+    def resize(x, y):
+        x = tf.image.resize(x, (image_size, image_size), antialias=True)
+        return tf.cast(tf.round(tf.clip_by_value(x, 0, 255)), tf.uint8), y
+
+    return _Split(split.images.map(resize, num_parallel_calls=tf.data.AUTOTUNE), split.examples)
+
+
+def _first(split, examples):
+    if examples is None or examples >= split.examples:
+        return split
+    return _Split(split.images.take(examples), examples)
+
+
+def _statistics(images):
+    """Mean and deviation per channel over the first training images, in pixel units."""
+    count, total, squares = 0, 0.0, 0.0
+    for x, _ in images.take(_STATISTICS_FROM).batch(256).as_numpy_iterator():
+        pixels = x.reshape(-1, x.shape[-1]).astype(np.float64)
+        count += len(pixels)
+        total += pixels.sum(axis=0)
+        squares += (pixels**2).sum(axis=0)
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 1.0))  # a channel of one colour has none
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _resolve(augment, shape):
+    if augment == "auto":
+        return "crop_flip" if min(shape[:2]) >= 24 and shape[-1] >= 3 else None
+    return None if augment == "none" else augment
+
+
+def _training_batches(split, batch_size, mean, std, augment, seed):
+    """Shuffled anew and augmented anew in each epoch; the same for the same seed."""
+    import tensorflow as tf
+
+    batches = (
+        _cached(split)
+        .shuffle(min(split.examples, 50_000), seed=seed, reshuffle_each_iteration=True)
+        .batch(batch_size)
+    )
+    if augment is not None:
+        seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
+        batches = tf.data.Dataset.zip(batches, seeds).map(
+            lambda batch, s: (_augmented(batch[0], s, augment == "crop_flip"), batch[1]),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    return _scaled(batches, mean, std)
+
+
+def _test_batches(split, batch_size, mean, std):
+    return _scaled(_cached(split).batch(batch_size), mean, std)
+
+
+def _cached(split):
+    small = split.examples * split.images.element_spec[0].shape.num_elements() < _CACHE_BYTES
+    return split.images.cache() if small else split.images
+
+
+def _scaled(batches, mean, std):
+    import tensorflow as tf
+
+    mean, std = np.asarray(mean, "float32"), np.asarray(std, "float32")
+    return batches.map(
+        lambda x, y: ((tf.cast(x, tf.float32) - mean) / std, y),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    ).prefetch(tf.data.AUTOTUNE)
+
+
+def _augmented(x, seed, flip):
+    """Shift each image of a uint8 batch by up to an eighth, on its own; mirror half of them."""
+    import tensorflow as tf
+
+    count, (height, width) = tf.shape(x)[0], x.shape[1:3]
+    pad_y, pad_x = height // 8, width // 8
+    x = tf.pad(x, [[0, 0], [pad_y, pad_y], [pad_x, pad_x], [0, 0]])
+    for axis, size, pad in ((1, height, pad_y), (2, width, pad_x)):
+        offset = tf.random.stateless_uniform((count, 1), seed + axis, 0, 2 * pad + 1, tf.int32)
+        x = tf.gather(x, offset + tf.range(size), axis=axis, batch_dims=1)
+    if flip:
+        mirrored = tf.random.stateless_uniform((count, 1, 1, 1), seed + 3) < 0.5
+        x = tf.where(mirrored, tf.reverse(x, [2]), x)
+    return x

@@ -1,0 +1,136 @@
+"""The layout of a run directory, one function per artefact; every write is atomic.
+
+flags.txt      the flags of the run, an absl flagfile
+record.jsonl   JSON lines: the run (flags, data, versions), each net, the result
+final.keras    the final network, plain Keras
+summary.md     the table
+export/        what `adprune-export` made of it
+"""
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+import tempfile
+
+SCHEMA = 1
+_FILES = ("flags.txt", "record.jsonl", "final.keras", "summary.md")
+
+
+@contextlib.contextmanager
+def atomic(path):
+    """Yield a temporary path beside `path` that takes its place when the block ends well.
+
+    The file is synced before it is renamed, so that `path` is at all times absent, the old file, or
+    the whole new one. If the block raises, the temporary file goes and `path` is as it was.
+    """
+    path = pathlib.Path(path)
+    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    try:
+        yield pathlib.Path(name)
+        with open(name, "rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        pathlib.Path(name).unlink(missing_ok=True)
+
+
+def check(directory, overwrite=False):
+    """Raise `ValueError` where a run must not be written, and touch nothing.
+
+    Args:
+        directory: str or path.
+        overwrite: bool, whether a run that is there may be replaced.
+    """
+    path = pathlib.Path(directory)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"A run directory must be a directory. Received: the file {path}")
+    held = [name for name in _FILES if (path / name).exists()]
+    if held and not overwrite:
+        raise ValueError(
+            f"{path} already holds a run ({', '.join(held)}). "
+            "Choose another run_dir, or give --overwrite to replace that run."
+        )
+
+
+def create(directory, overwrite=False):
+    """Make a run directory and return its path; arguments and errors as in `check`.
+
+    Overwriting removes the files of the run that is there, and nothing else.
+    """
+    check(directory, overwrite)
+    path = pathlib.Path(directory)
+    path.mkdir(parents=True, exist_ok=True)
+    for file in (*(path / name for name in _FILES), *(path / "export").glob("*")):
+        if file.is_file():
+            file.unlink()
+    return path
+
+
+def write_text(path, text):
+    """Write a text file atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_record(directory, entries):
+    """Write `record.jsonl`: one JSON object a line, `entries` are plain dicts with a `kind`."""
+    lines = (json.dumps(plain(entry), allow_nan=False) for entry in entries)
+    write_text(pathlib.Path(directory) / "record.jsonl", "\n".join(lines) + "\n")
+
+
+def read_record(directory):
+    """Read `record.jsonl` of a run directory.
+
+    Returns:
+        list of dicts; the first is of kind `"run"`.
+
+    Raises:
+        ValueError: no run directory, a damaged record, or one of a newer schema.
+    """
+    path = pathlib.Path(directory) / "record.jsonl"
+    if not path.is_file():
+        raise ValueError(
+            f"{directory} is not a run directory: it has no record.jsonl. "
+            "Expected what `adprune-train --run_dir` wrote."
+        )
+    try:
+        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if entries[0]["kind"] != "run" or not isinstance(entries[0]["schema"], int):
+            raise ValueError("its first line is not of kind 'run'")
+    except (ValueError, LookupError, TypeError) as e:
+        raise ValueError(f"The record of a run is damaged. Received: {path}: {e}") from e
+    if entries[0]["schema"] > SCHEMA:
+        raise ValueError(
+            f"{path} has schema {entries[0]['schema']}, and this version reads up to {SCHEMA}. "
+            "Update adprune_keras."
+        )
+    return entries
+
+
+def save_model(directory, model):
+    """Write `final.keras`."""
+    with atomic(pathlib.Path(directory) / "final.keras") as temporary:
+        model.save(temporary)
+
+
+def model_path(directory):
+    """Return the path of a run's `final.keras`, or raise `ValueError` where it has none."""
+    path = pathlib.Path(directory) / "final.keras"
+    if not path.is_file():
+        raise ValueError(f"The run in {directory} has no final.keras: did its training end?")
+    return path
+
+
+def plain(value):
+    """Return `value` as JSON holds it: NaN and infinities as `None`, tuples as lists."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

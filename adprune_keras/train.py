@@ -1,0 +1,294 @@
+"""`adprune-train`: trains a network of the paper's families, prunes it on the way, records the run."""
+
+import platform
+import sys
+import time
+
+import keras
+from absl import app, flags
+
+from adprune_keras import data, models, report, run
+from adprune_keras._version import __version__
+from adprune_keras.accounting import cost
+from adprune_keras.callback import ADPrune, open_entry
+from adprune_keras.widths import WidthRule
+
+FLAGS = flags.FLAGS
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+LR_SCHEDULES = ("cosine", "step", "constant")
+
+
+def define_flags():
+    """Define the flags of `adprune-train`."""
+    flags.DEFINE_string("run_dir", None, "Directory that the run is written to.", required=True)
+    flags.DEFINE_bool("overwrite", False, "Replace the run that run_dir already holds.")
+
+    flags.DEFINE_string(
+        "dataset",
+        "digits",
+        "'digits' (bundled), an .npz file with x_train y_train x_test y_test, a directory with one "
+        "folder per class, or a name of TensorFlow Datasets such as cifar10.",
+    )
+    flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps its prepared data.")
+    flags.DEFINE_bool("download", False, "Let TensorFlow Datasets fetch what is not there.")
+    flags.DEFINE_integer("image_size", None, "Resize images to so many pixels square.", 8)
+    flags.DEFINE_integer("train_examples", None, "Use the first so many training images.", 1)
+    flags.DEFINE_integer("test_examples", None, "Use the first so many test images.", 1)
+    flags.DEFINE_enum(
+        "augment",
+        "auto",
+        data.AUGMENTATIONS,
+        "Augmentation of training images, each on its own; auto: crop and flip for colour images of "
+        "24 pixels or more.",
+    )
+
+    flags.DEFINE_enum("network", "VGG19", list(models.NETWORKS), "Network to start from.")
+    flags.DEFINE_list(
+        "widths", None, "Widths of net0, in the order of the paper's Table I; default: published."
+    )
+    flags.DEFINE_float("width_scale", 1.0, "Multiply the widths of net0, e.g. 0.25 for a quarter.", 0.0)
+
+    flags.DEFINE_integer("epochs", 100, "Epochs over all nets: the ceiling.", 1)
+    flags.DEFINE_integer("batch_size", 128, "Images a step.", 1)
+    flags.DEFINE_enum("optimizer", "sgd", OPTIMIZERS, "Optimizer.")
+    flags.DEFINE_float("learning_rate", 0.1, "Learning rate that each net starts from.", 0.0)
+    flags.DEFINE_float("momentum", 0.9, "Momentum of sgd.", 0.0, 1.0)
+    flags.DEFINE_float(
+        "weight_decay",
+        5e-4,
+        "Decoupled weight decay, as Keras applies it: each step takes off learning_rate x this.",
+        0.0,
+    )
+    flags.DEFINE_enum(
+        "lr_schedule",
+        "cosine",
+        LR_SCHEDULES,
+        "How the learning rate decays from the start of a net to the end of its training; step: "
+        "divided by ten after one half and three quarters. Each net starts it afresh.",
+    )
+    flags.DEFINE_integer("seed", 0, "Seed of weights, data order and augmentation.", 0)
+    flags.DEFINE_enum(
+        "jit_compile",
+        "auto",
+        ("auto", "true", "false"),
+        "XLA; auto: off on TensorFlow without a GPU, where it is several times slower, else Keras' "
+        "own choice.",
+    )
+
+    flags.DEFINE_bool("prune", True, "Prune while training; --noprune trains the dense network.")
+    flags.DEFINE_float(
+        "min_delta", 1e-3, "Rho: AE is saturated when it changes by less than this in an epoch."
+    )
+    flags.DEFINE_integer("patience", 2, "Rho: consecutive epochs that must change by less.")
+    flags.DEFINE_integer("min_epochs", 10, "Epochs a net trains before rho is looked at.")
+    flags.DEFINE_list("prune_at", None, "Prune after these epochs, instead of by rho and delta.")
+    flags.DEFINE_integer("max_prunes", None, "Prunes after which the net is final.")
+    flags.DEFINE_integer(
+        "final_epochs", None, "Epochs of the final net; default: to the end, half of all at least."
+    )
+    flags.DEFINE_bool(
+        "rollback", True, "Where AE rises, go back to the net before; else keep the current one."
+    )
+    flags.DEFINE_integer("min_width", WidthRule.min_width, "Channels a layer keeps at the least.")
+    flags.DEFINE_integer("round_to", WidthRule.round_to, "New widths are multiples of this.")
+
+    flags.DEFINE_list("export", [], "Formats to export the final net to: onnx, tflite.")
+    flags.DEFINE_integer("progress", 2, "Keras' verbose: 0 silent, 1 progress bar, 2 a line an epoch.")
+
+
+class _Seconds(keras.callbacks.Callback):
+    """Wall-clock seconds of the whole `fit`."""
+
+    def on_train_begin(self, logs=None):
+        self._begin = time.perf_counter()
+
+    def on_train_end(self, logs=None):
+        self.total = time.perf_counter() - self._begin
+
+
+def learning_rate_at(schedule, base, epoch, length):
+    """Learning rate of an epoch of a net's training.
+
+    Args:
+        schedule: one of `LR_SCHEDULES`.
+        base: float, the rate that a net starts from.
+        epoch: int, epochs that this net has trained.
+        length: int, epochs that it will train.
+    """
+    if schedule == "constant":
+        return base
+    if schedule == "step":
+        return base * 0.1 ** ((epoch >= length / 2) + (epoch >= length * 3 / 4))
+    return float(keras.optimizers.schedules.CosineDecay(base, length)(epoch))
+
+
+def train():
+    """Set up what the flags describe, train it, and write the run directory."""
+    try:
+        run.check(FLAGS.run_dir, FLAGS.overwrite)
+        keras.utils.set_random_seed(FLAGS.seed)
+        dataset = load_data(FLAGS)
+        model = models.NETWORKS[FLAGS.network](
+            input_shape=dataset.input_shape, classes=dataset.classes, widths=_widths()
+        )
+        prune = _callback()
+        model.compile(
+            _optimizer(),
+            "sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            jit_compile=_jit_compile(),
+        )
+        directory = run.create(FLAGS.run_dir, FLAGS.overwrite)
+    except ValueError as e:
+        sys.exit(f"adprune-train: {e}")
+    baseline = cost(model)
+    run.write_text(directory / "flags.txt", _flagfile())
+    print(
+        f"{FLAGS.network} on {FLAGS.dataset}: {dataset.train_examples} training and "
+        f"{dataset.test_examples} test images of {dataset.input_shape}, {dataset.classes} classes; "
+        f"{baseline.deployed.macs:,} MACs and {baseline.deployed.params:,} parameters deployed."
+    )
+    dense = open_entry(model, 0, 0, baseline) | {"outcome": "final", "reason": "dense: --noprune"}
+
+    def rate(epoch, _):
+        start = prune.record[-1]["start"] if prune else 0
+        length = FLAGS.epochs - start
+        if prune and prune.final and FLAGS.final_epochs:
+            length = min(length, FLAGS.final_epochs)
+        return learning_rate_at(FLAGS.lr_schedule, FLAGS.learning_rate, epoch - start, length)
+
+    seconds = _Seconds()
+    scheduler = keras.callbacks.LearningRateScheduler(rate)
+    history = model.fit(
+        dataset.train,
+        epochs=FLAGS.epochs,
+        validation_data=dataset.test,
+        callbacks=[*([prune] if prune else []), scheduler, seconds],
+        shuffle=False,  # the data set shuffles itself
+        verbose=FLAGS.progress,
+    )
+    run.save_model(directory, model)
+    dense |= {"epochs": len(history.epoch), "logs": history.history}
+    nets = prune.record if prune else [dense]
+    last = {name: values[-1] for name, values in history.history.items()}
+    result = {"kind": "result", "fit_seconds": seconds.total, "epochs": len(history.epoch), **last}
+    entries = [_header(dataset), *({"kind": "net", **net} for net in nets), result]
+    run.write_record(directory, entries)
+    table = report.summary(nets)
+    run.write_text(directory / "summary.md", table)
+    print(f"\n{table}\nTrained in {seconds.total:.0f} s. The run is in {directory}.")
+    if FLAGS.export:
+        from adprune_keras.export.main import export_run
+
+        export_run(directory, FLAGS.export)
+
+
+def _header(dataset):
+    """The first line of a record: how to repeat the run, and what it trained on."""
+    return {
+        "kind": "run",
+        "schema": run.SCHEMA,
+        "versions": {
+            "adprune_keras": __version__,
+            "keras": keras.__version__,
+            "backend": keras.backend.backend(),
+            "python": platform.python_version(),
+        },
+        "flags": {name: FLAGS[name].value for name in _own_flags()},
+        "data": dataset.facts(),
+    }
+
+
+def load_data(values):
+    """Load the data set that flags, or an object with a run's flags as attributes, describe."""
+    return data.load(
+        values.dataset,
+        batch_size=values.batch_size,
+        augment=values.augment,
+        image_size=values.image_size,
+        train_examples=values.train_examples,
+        test_examples=values.test_examples,
+        data_dir=values.data_dir,
+        download=values.download,
+        seed=values.seed,
+    )
+
+
+def _widths():
+    defaults = models.default_widths(FLAGS.network)
+    if FLAGS.widths is None:
+        if not FLAGS.width_scale > 0:
+            raise ValueError(f"--width_scale must be above 0. Received: {FLAGS.width_scale}")
+        return {name: max(1, round(w * FLAGS.width_scale)) for name, w in defaults.items()}
+    if FLAGS.width_scale != 1.0:
+        raise ValueError("--widths and --width_scale exclude each other. Received: both")
+    return _ints("widths", FLAGS.widths)
+
+
+def _callback():
+    if not FLAGS.prune:
+        return None
+    return ADPrune(
+        min_delta=FLAGS.min_delta,
+        patience=FLAGS.patience,
+        min_epochs=FLAGS.min_epochs,
+        prune_at=None if FLAGS.prune_at is None else _ints("prune_at", FLAGS.prune_at),
+        max_prunes=FLAGS.max_prunes,
+        final_epochs=FLAGS.final_epochs,
+        rollback=FLAGS.rollback,
+        rule=WidthRule(min_width=FLAGS.min_width, round_to=FLAGS.round_to),
+        seed=FLAGS.seed,
+        verbose=int(FLAGS.progress != 0),
+    )
+
+
+def _optimizer():
+    settings = {"learning_rate": FLAGS.learning_rate, "weight_decay": FLAGS.weight_decay or None}
+    if FLAGS.optimizer == "sgd":
+        return keras.optimizers.SGD(momentum=FLAGS.momentum, **settings)
+    kind = keras.optimizers.Adam if FLAGS.optimizer == "adam" else keras.optimizers.AdamW
+    return kind(**settings)
+
+
+def _jit_compile():
+    if FLAGS.jit_compile != "auto":
+        return FLAGS.jit_compile == "true"
+    if keras.backend.backend() != "tensorflow":
+        return "auto"
+    import tensorflow as tf
+
+    return "auto" if tf.config.list_physical_devices("GPU") else False
+
+
+def _ints(name, values):
+    try:
+        return [int(v) for v in values]
+    except ValueError as e:
+        raise ValueError(f"--{name} takes ints, separated by commas. Received: {values}") from e
+
+
+def _own_flags():
+    return [flag.name for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])]
+
+
+def _flagfile():
+    own = [FLAGS[name] for name in _own_flags() if name != "overwrite"]
+    lines = [flag.serialize() for flag in own if flag.value is not None]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def _main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}. All settings are flags.")
+    train()
+
+
+def main():
+    """Entry point of `adprune-train`."""
+    define_flags()
+    app.run(_main)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+import keras
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from adprune_keras import data
+
+
+def write_npz(path, **changes):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "x_train": rng.integers(0, 256, (30, 12, 12, 3), "uint8"),
+        "y_train": np.arange(30) % 3,
+        "x_test": rng.integers(0, 256, (9, 12, 12, 3), "uint8"),
+        "y_test": np.arange(9) % 3,
+    } | changes
+    np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
+    return str(path)
+
+
+def stacked(dataset):
+    x, y = zip(*dataset.as_numpy_iterator(), strict=True)
+    return np.concatenate(x), np.concatenate(y)
+
+
+def test_digits():
+    loaded = data.load("digits", batch_size=64)
+    assert loaded.facts()["input_shape"] == (8, 8, 1)
+    assert (loaded.classes, loaded.train_examples, loaded.test_examples) == (10, 1437, 360)
+    x, y = stacked(loaded.train)
+    assert (x.shape, x.dtype, sorted(set(y))) == ((1437, 8, 8, 1), np.float32, list(range(10)))
+    np.testing.assert_allclose([x.mean(), x.std()], [0, 1], atol=1e-5)
+    again = stacked(data.load("digits", batch_size=64).test)
+    np.testing.assert_array_equal(stacked(loaded.test)[0], again[0])
+
+
+def test_digits_test_images_are_not_trained_on():
+    loaded = data.load("digits")
+    train = {image.tobytes() for image in stacked(loaded.train)[0]}
+    assert not any(image.tobytes() in train for image in stacked(loaded.test)[0])
+
+
+def test_npz(tmp_path):
+    loaded = data.load(write_npz(tmp_path / "d.npz"), batch_size=8, augment="none")
+    assert (loaded.classes, loaded.input_shape) == (3, (12, 12, 3))
+    x, y = stacked(loaded.test)
+    assert list(y) == list(np.arange(9) % 3)
+    raw = np.load(tmp_path / "d.npz")["x_test"]
+    np.testing.assert_allclose(x * loaded.std + loaded.mean, raw, atol=1e-3)
+    first, second = stacked(loaded.train)[1], stacked(loaded.train)[1]
+    assert list(first) != list(second)  # shuffled anew
+    assert sorted(first) == sorted(second)
+
+
+def test_grey_images_and_column_labels(tmp_path):
+    path = write_npz(
+        tmp_path / "d.npz",
+        x_train=np.zeros((30, 9, 9), "uint8"),
+        x_test=np.zeros((9, 9, 9), "uint8"),
+        y_train=(np.arange(30) % 3)[:, None],
+    )
+    assert data.load(path).input_shape == (9, 9, 1)
+
+
+def test_first_examples_and_image_size(tmp_path):
+    path = write_npz(tmp_path / "d.npz")
+    loaded = data.load(path, train_examples=12, test_examples=100, image_size=24, batch_size=5)
+    assert (loaded.train_examples, loaded.test_examples) == (12, 9)
+    assert loaded.input_shape == (24, 24, 3)
+    assert [len(y) for _, y in loaded.train] == [5, 5, 2]
+
+
+def test_same_seed_same_order_and_augmentation(tmp_path):
+    path = write_npz(tmp_path / "d.npz")
+
+    def epochs(seed):
+        train = data.load(path, seed=seed, batch_size=7, augment="crop_flip").train
+        return [stacked(train)[0] for _ in range(2)]
+
+    a, b, other = epochs(1), epochs(1), epochs(2)
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a[0], a[1])
+    assert not np.array_equal(a[0], other[0])
+
+
+def test_each_image_is_shifted_and_mirrored_on_its_own():
+    image = np.arange(24 * 24 * 3, dtype="float32").reshape(24, 24, 3) % 251
+    batch = np.repeat(image[None].astype("uint8"), 64, axis=0)
+    out = data._augmented(batch, np.array([1, 2]), flip=True).numpy()
+    kinds = {o.tobytes() for o in out}
+    assert out.shape == batch.shape
+    assert len(kinds) > 20
+    padded = np.pad(batch[0], ((3, 3), (3, 3), (0, 0)))
+    allowed = {
+        view.tobytes()
+        for y in range(7)
+        for x in range(7)
+        for crop in [padded[y : y + 24, x : x + 24]]
+        for view in (crop, crop[:, ::-1])
+    }
+    assert kinds <= allowed
+
+
+def test_folder_per_class(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("test", 2)):
+        for label in ("cat", "dog"):
+            (tmp_path / split / label).mkdir(parents=True)
+            for i in range(count):
+                image = rng.integers(0, 256, (10, 14, 3)).astype("float32")
+                keras.utils.save_img(tmp_path / split / label / f"{i}.png", image)
+    loaded = data.load(str(tmp_path))
+    assert (loaded.classes, loaded.input_shape) == (2, (10, 14, 3))
+    assert (loaded.train_examples, loaded.test_examples) == (8, 4)
+    split = data.load(str(tmp_path / "train"), image_size=8)
+    assert (split.train_examples, split.test_examples) == (7, 1)
+    assert split.input_shape == (8, 8, 3)
+
+
+def test_prepared_tfds(tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    pytest.importorskip("dill")
+    with tfds.testing.mock_data(num_examples=20, policy=tfds.testing.MockPolicy.USE_CODE):
+        loaded = data.load("cifar10", batch_size=10, data_dir=str(tmp_path))
+        assert (loaded.classes, loaded.input_shape) == (10, (32, 32, 3))
+        x, y = next(iter(loaded.test))
+        assert (x.shape, y.dtype) == ((10, 32, 32, 3), "int64")
+
+
+def test_tfds_that_is_not_prepared_says_so_at_once(tmp_path):
+    with pytest.raises(ValueError, match=r"'cifar10' is not prepared in .*--download.*--data_dir"):
+        data.load("cifar10", data_dir=str(tmp_path))
+
+
+def test_download_without_a_network_fails_in_seconds(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(data.socket, "create_connection", refuse)
+    with pytest.raises(ValueError, match=r"cannot be downloaded from .*: no network. Either run"):
+        data.load("cifar10", data_dir=str(tmp_path), download=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cifar11", r"Received: 'cifar11', which is none of them. Did you mean 'cifar10"),
+        ("no/such/thing", "which is none of them"),
+        ("missing.npz", "There is no such file. Received: missing.npz"),
+    ],
+)
+def test_unknown_data(name, message):
+    with pytest.raises(ValueError, match=message):
+        data.load(name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y_test": None}, "it has no array y_test"),
+        ({"y_train": np.arange(30) % 3 - 1}, "y_train has the label -1, below 0"),
+        ({"y_test": np.full(9, 3)}, r"out of range.*highest label, 3 different labels in y_train"),
+        ({"y_train": np.arange(30) % 2 * 7}, r"out of range.*Received: 7 as the highest label, 2"),
+        ({"y_train": np.zeros(29, int)}, "train has 30 images and 29 labels"),
+        ({"y_train": np.zeros(30)}, "y_train has shape .* and dtype float64"),
+        ({"x_train": np.zeros((30, 12, 12, 3))}, "x_train has shape .* and dtype float64"),
+        ({"x_test": np.zeros((0, 12, 12, 3), "uint8"), "y_test": np.zeros(0, int)}, "test has 0"),
+        ({"x_train": np.array([{}] * 30)}, "Object arrays cannot be loaded"),
+    ],
+)
+def test_bad_npz(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message) as error:
+        data.load(write_npz(tmp_path / "d.npz", **changes))
+    assert "Received: " in str(error.value)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 500, -30])
+def test_damaged_npz(keep, tmp_path):
+    path = tmp_path / "d.npz"
+    write_npz(path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"An .npz data set holds .* Received: .*d.npz, but"):
+        data.load(str(path))
+
+
+def test_images_of_mixed_sizes_and_empty_folders(tmp_path):
+    with pytest.raises(ValueError, match="has no image"):
+        data.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"augment": "rotate"}, "`augment` must be one of .* Received: augment='rotate'"),
+        ({"batch_size": 0}, "`batch_size` must be an int of at least 1. Received: 0"),
+        ({"train_examples": -3}, "`train_examples` must be"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        data.load("digits", **settings)

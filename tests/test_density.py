@@ -1,0 +1,118 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from toys import compiled, images, plain_cnn, sequential_cnn, two_channels
+
+from adprune_keras import ADPrune, activation_density
+from adprune_keras.density import density_model, merge
+
+# Four images; of their 16 pixels 11 are positive, 4 negative, 1 zero.
+PIXELS = np.array([[1, 2, 3, -4], [-1, 5, 6, 0], [1, 1, 1, 1], [-1, -2, 3, 4]], "float32").reshape(
+    4, 2, 2, 1
+)
+
+
+def test_density_by_hand():
+    density = activation_density(two_channels(), PIXELS)
+    np.testing.assert_allclose(density["conv"], [11 / 16, 4 / 16])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_uneven_batches_weigh_by_their_size(batch_size):
+    density = activation_density(two_channels(), PIXELS, batch_size=batch_size)
+    np.testing.assert_allclose(density["conv"], [11 / 16, 4 / 16], rtol=1e-6)
+
+
+def test_any_kind_of_data():
+    labels = np.zeros(4)
+    batches = [(PIXELS[:3], labels[:3]), (PIXELS[3:], labels[3:])]
+
+    class Data(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, i):
+            return batches[i]
+
+    for data in (batches, iter(batches), Data(), [PIXELS[:3], PIXELS[3:]]):
+        np.testing.assert_allclose(
+            activation_density(two_channels(), data)["conv"], [11 / 16, 4 / 16], rtol=1e-6
+        )
+    with pytest.raises(ValueError, match="no batch to measure"):
+        activation_density(two_channels(), [])
+
+
+def test_measured_in_training_by_hand():
+    """With a learning rate of 0 the training pass sees the same activations."""
+    model, prune = compiled(two_channels(), learning_rate=0.0), ADPrune(verbose=0)
+    history = model.fit(PIXELS, np.zeros(4), batch_size=3, epochs=2, callbacks=[prune], verbose=0)
+    np.testing.assert_allclose(history.history["activation_density"], [15 / 32] * 2, rtol=1e-6)
+    np.testing.assert_allclose(
+        prune.record[0]["channel_densities"]["conv"], [11 / 16, 4 / 16], rtol=1e-6
+    )
+    np.testing.assert_allclose(prune.record[0]["densities"]["conv"], [15 / 32] * 2, rtol=1e-6)
+
+
+def test_validation_and_predictions_are_not_counted():
+    model, prune = compiled(two_channels(), learning_rate=0.0), ADPrune(verbose=0)
+    other = (-np.abs(PIXELS) - 1, np.zeros(4))
+    history = model.fit(
+        PIXELS, np.zeros(4), validation_data=other, epochs=2, callbacks=[prune], verbose=0
+    )
+    np.testing.assert_allclose(history.history["activation_density"], [15 / 32] * 2, rtol=1e-6)
+
+
+def test_training_forward_pass_uses_batch_statistics():
+    """Behind a BN that centres each batch half of a symmetric input is positive, in training only."""
+    inputs = keras.Input((2, 2, 1))
+    x = layers.BatchNormalization(name="bn")(inputs)
+    x = layers.ReLU(name="relu")(layers.Conv2D(1, 1, kernel_initializer="ones", name="conv")(x))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(1, 1, activation="relu", name="last")(x))
+    model = keras.Model(inputs, layers.Dense(2, activation="softmax")(x))
+    data = np.array([5.0, 6, 8, 9], "float32").reshape(1, 2, 2, 1)
+    assert activation_density(model, data)["conv"] == 1
+    prune = ADPrune(verbose=0)
+    compiled(model, learning_rate=0.0).fit(data, np.zeros(1), callbacks=[prune], verbose=0)
+    assert prune.record[0]["densities"]["conv"] == [0.5]
+
+
+def test_total_weighs_layers_by_their_activations():
+    parts = density_model(plain_cnn(2))[1]
+    assert [(p.owner, p.channels) for p in parts] == [("conv1", 2), ("conv2", 2), ("hidden", 4)]
+    sums = [*(8.0, 2.0, 10.0), *(0.0, 0.0, 4.0), *(1.0, 1.0, 1.0, 1.0, 1.0)]
+    density = merge(parts, np.array(sums))
+    np.testing.assert_allclose(density.channels["conv1"], [0.8, 0.2])
+    assert density.layers == {"conv1": 0.5, "conv2": 0.0, "hidden": 1.0}
+    assert density.total == (10 + 0 + 4) / (20 + 8 + 4)
+
+
+def test_no_batch_is_nan():
+    parts = density_model(two_channels())[1]
+    assert np.isnan(merge(parts, np.zeros(3)).total)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="in torch the sign of NaN is 0")
+def test_nan_activations_show():
+    data = PIXELS.copy()
+    data[0, 0, 0, 0] = np.nan
+    assert np.isnan(activation_density(two_channels(), data)["conv"]).any()
+
+
+def test_auxiliary_model_leaves_the_model_alone():
+    for model in (plain_cnn(), sequential_cnn()):
+        before = [layer.name for layer in model.layers]
+        x = images(3)[0]
+        expected = model.predict_on_batch(x)
+        aux, _ = density_model(model)
+        np.testing.assert_allclose(aux.predict_on_batch(x)["outputs"], expected, rtol=1e-6)
+        assert [layer.name for layer in model.layers] == before
+        assert model.layers[0].output is not None
+
+
+def test_model_without_relu():
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Conv2D(2, 3, activation="gelu"), layers.Flatten()]
+    )
+    with pytest.raises(ValueError, match=r"has no ReLU.*Received: activations \['gelu'\]"):
+        activation_density(model, images(3)[0])

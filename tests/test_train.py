@@ -1,0 +1,153 @@
+"""The two commands as whole processes: a run on the digits, its export, and what they refuse."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from adprune_keras import layer_widths, run
+from adprune_keras.train import learning_rate_at
+
+TINY = (
+    *("--dataset=digits", "--train_examples=300", "--network=VGG11", "--width_scale=0.0625"),
+    *("--epochs=4", "--batch_size=50", "--prune_at=2", "--min_width=2", "--progress=0"),
+)
+
+
+def command(module, *flags, cwd=None):
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"KERAS_BACKEND": keras.backend.backend()},
+    )
+
+
+def train(*flags, **kwargs):
+    return command("adprune_keras.train", *flags, **kwargs)
+
+
+def export(*flags, **kwargs):
+    return command("adprune_keras.export.main", *flags, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "digits"
+    process = train(*TINY, f"--run_dir={directory}")
+    out, err = process.communicate()
+    assert process.returncode == 0, err[-3000:]
+    return directory, out
+
+
+def test_a_run_leaves_its_artefacts(finished):
+    directory, out = finished
+    assert sorted(p.name for p in directory.iterdir()) == [
+        *("final.keras", "flags.txt", "record.jsonl", "summary.md"),
+    ]
+    table = (directory / "summary.md").read_text()
+    assert table in out
+    assert table.splitlines()[2].startswith("| net0 | [4, 8, 16, 16, 32, 32, 32, 32] ")
+    header, first, second, result = run.read_record(directory)
+    assert [e["kind"] for e in (header, first, second, result)] == ["run", "net", "net", "result"]
+    assert header["flags"]["prune_at"] == ["2"]
+    assert header["data"]["input_shape"] == [8, 8, 1]
+    assert (first["epochs"], second["epochs"], result["epochs"]) == (2, 2, 4)
+    model = keras.models.load_model(directory / "final.keras")
+    assert layer_widths(model) == second["widths"]
+    assert result["val_accuracy"] == second["logs"]["val_accuracy"][-1]
+
+
+def test_flags_read_back_as_a_flagfile(finished, tmp_path):
+    directory, _ = finished
+    again = train(f"--flagfile={directory / 'flags.txt'}", f"--run_dir={tmp_path / 'again'}")
+    _, err = again.communicate()
+    assert again.returncode == 0, err[-3000:]
+    ours, theirs = ([e for e in run.read_record(d) if e["kind"] == "net"]
+                    for d in (directory, tmp_path / "again"))  # fmt: skip
+    # the same seed gives the same run
+    assert [e["logs"]["val_loss"] for e in ours] == [e["logs"]["val_loss"] for e in theirs]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs the converters")
+def test_export_of_a_run(finished):
+    directory, _ = finished
+    process = export(f"--run_dir={directory}", "--formats=onnx,tflite")
+    out, err = process.communicate()
+    assert process.returncode == 0, err[-3000:]
+    assert out.count("| verified |") == 2
+    assert "Run on 360 images" in out
+    report = json.loads((directory / "export" / "export.json").read_text())
+    accuracy = 100 * run.read_record(directory)[-1]["val_accuracy"]
+    assert report["onnx"]["accuracy"] == pytest.approx(accuracy, abs=1e-3)
+
+
+def test_what_the_commands_refuse(finished, tmp_path):
+    """One line on stderr, exit status 1, and nothing touched."""
+    directory, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in directory.rglob("*")}
+    (tmp_path / "bad.npz").write_bytes(b"not an npz")
+    (tmp_path / "empty").mkdir()
+    new = f"--run_dir={tmp_path / 'new'}"
+    cases = {
+        train(f"--run_dir={directory}"): "already holds a run",
+        train(new, "--dataset=cifar11"): "'cifar11', which is none of them. Did you mean",
+        train(new, f"--dataset={tmp_path / 'bad.npz'}"): "An .npz data set holds the arrays",
+        train(new, "--widths=8,8"): "VGG19 has 16 layers that own a width",
+        train(new, "--min_delta=-1"): "`min_delta` is a change of AE",
+        train(new, "--network=VGG9"): "value should be one of <VGG11|",
+        export(f"--run_dir={tmp_path / 'empty'}"): "is not a run directory",
+        export(f"--run_dir={directory}", "--formats=coreml"): "Unknown export format",
+        export(f"--model={directory / 'flags.txt'}"): "must be an existing .keras file",
+    }
+    for process, message in cases.items():
+        _, err = process.communicate()
+        assert process.returncode == 1, (message, err)
+        assert message in err
+        assert "Traceback" not in err
+    assert before.items() <= {p: p.stat().st_mtime_ns for p in directory.rglob("*")}.items()
+    assert not (tmp_path / "new").exists()
+
+
+def test_learning_rates():
+    assert [learning_rate_at("cosine", 0.1, e, 10) for e in (0, 5)] == pytest.approx([0.1, 0.05])
+    assert [learning_rate_at("step", 1.0, e, 8) for e in (0, 3, 4, 6)] == pytest.approx(
+        [1, 1, 0.1, 0.01]
+    )
+    assert learning_rate_at("constant", 0.3, 9, 10) == 0.3
+
+
+IMPORT_ALONE = """
+import sys
+sys.modules["tensorflow"] = None
+import adprune_keras, numpy as np
+from adprune_keras import models, cost, layer_widths, resize
+model = models.ResNet18(input_shape=(8, 8, 1), widths=[4] * 17)
+small = resize(model, {"stem_conv": 3})
+assert small.predict(np.ones((1, 8, 8, 1), "float32"), verbose=0).shape == (1, 10)
+print(cost(small).paper.macs, len(layer_widths(small)))
+"""
+
+
+def test_import_where_tensorflow_is_absent():
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALONE],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"KERAS_BACKEND": "numpy"},
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.split()[-1] == "17"
+
+
+def test_images_of_the_record_are_plain():
+    assert run.plain({"a": (np.float64("nan"), 1)}) == {"a": [None, 1]}

@@ -1,0 +1,69 @@
+"""Small models whose answers can be worked out on paper."""
+
+import keras
+import numpy as np
+from keras import layers
+
+
+def two_channels():
+    """x -> relu([x, -x]) -> flatten -> dense: densities follow from the signs of x alone."""
+    inputs = keras.Input((2, 2, 1), name="image")
+    conv = layers.Conv2D(2, 1, use_bias=False, name="conv", kernel_initializer=_constant([1.0, -1.0]))
+    x = layers.ReLU(name="relu")(conv(inputs))
+    x = layers.Flatten(name="flatten")(x)
+    return keras.Model(inputs, layers.Dense(2, activation="softmax", name="out")(x), name="two")
+
+
+def plain_cnn(width=8, classes=4, softmax=True):
+    """Conv-BN-ReLU, conv with fused ReLU, global pooling, hidden Dense, output Dense."""
+    inputs = keras.Input((8, 8, 1), name="image")
+    x = layers.Conv2D(width, 3, padding="same", use_bias=False, name="conv1")(inputs)
+    x = layers.BatchNormalization(name="bn1", momentum=0.5)(x)
+    x = layers.ReLU(name="relu1")(x)
+    x = layers.MaxPooling2D(2, name="pool")(x)
+    x = layers.Conv2D(width, 3, activation="relu", name="conv2")(x)
+    x = layers.GlobalAveragePooling2D(name="gap")(x)
+    x = layers.Dense(2 * width, activation="relu", name="hidden")(x)
+    x = layers.Dense(classes, activation="softmax" if softmax else None, name="out")(x)
+    return keras.Model(inputs, x, name="plain_cnn")
+
+
+def sequential_cnn(width=8, classes=4):
+    """The same kind of network as a Sequential, with Flatten in the middle."""
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1), name="image"),
+            layers.Conv2D(width, 3, strides=2, use_bias=False, name="conv1"),
+            layers.BatchNormalization(name="bn1", momentum=0.5),
+            layers.ReLU(name="relu1"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(classes, activation="softmax", name="out"),
+        ],
+        name="sequential_cnn",
+    )
+
+
+def images(count=40, classes=4, seed=0):
+    """Images whose class is the brightest quarter: learnable in a few steps. float32, int labels."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, 8, 8, 1)).astype("float32")
+    y = rng.integers(0, classes, count)
+    for image, label in zip(x, y, strict=True):
+        row, column = 4 * (label // 2 % 2), 4 * (label % 2)
+        image[row : row + 4, column : column + 4] += 2
+    return x, y
+
+
+def compiled(model, learning_rate=0.05, **kwargs):
+    """Compile as the README does; XLA off, which on a CPU is the faster way for tests."""
+    model.compile(
+        keras.optimizers.SGD(learning_rate, momentum=0.9),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        **({"jit_compile": False} | kwargs),
+    )
+    return model
+
+
+def _constant(values):
+    return keras.initializers.Constant(np.array(values, "float32").reshape(1, 1, 1, -1))
