@@ -104,6 +104,14 @@ class ADPrune(keras.callbacks.Callback):
         """True once the current net is the final one: no prune can follow."""
         return self._final_since is not None
 
+    @property
+    def planned_epochs(self):
+        """Epochs that the current net will train in all, as far as is known: for its learning rate."""
+        end = self._epochs
+        if self.final and self.schedule.final_epochs is not None:
+            end = min(end, self._final_since + self.schedule.final_epochs)
+        return end - self.record[-1]["start"]
+
     def get_config(self):
         """Return the constructor's arguments."""
         return {

@@ -152,10 +152,9 @@ def train():
     dense = open_entry(model, 0, 0, baseline) | {"outcome": "final", "reason": "dense: --noprune"}
 
     def rate(epoch, _):
-        start = prune.record[-1]["start"] if prune else 0
-        length = FLAGS.epochs - start
-        if prune and prune.final and FLAGS.final_epochs:
-            length = min(length, FLAGS.final_epochs)
+        start, length = 0, FLAGS.epochs
+        if prune:
+            start, length = prune.record[-1]["start"], prune.planned_epochs
         return learning_rate_at(FLAGS.lr_schedule, FLAGS.learning_rate, epoch - start, length)
 
     seconds = _Seconds()

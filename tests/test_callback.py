@@ -247,6 +247,24 @@ def test_final_epochs_end_training(monkeypatch):
     assert len(history.epoch) == 7
 
 
+def test_planned_epochs(monkeypatch):
+    """What a learning-rate schedule needs: how long the current net will train, as known by then."""
+
+    def planned(totals, epochs, **settings):
+        scripted(monkeypatch, totals)
+        prune, seen = ADPrune(min_epochs=2, verbose=0, **settings), []
+        note = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: seen.append(prune.planned_epochs)
+        )
+        fit(compiled(plain_cnn()), prune, epochs=epochs, callbacks=[note])
+        return seen
+
+    # pruned after epoch 3, then four final epochs
+    assert planned([0.4] * 9, 9, final_epochs=4, max_prunes=1) == [9] * 3 + [4] * 4
+    # saturated too late to prune: net0 trains to the end
+    assert planned([0.5, 0.45, 0.4] + [0.4] * 3, 6, final_epochs=4) == [6] * 6
+
+
 def test_too_few_epochs_to_prune_safely(monkeypatch, capsys):
     scripted(monkeypatch, [0.4] * 5)
     prune = ADPrune(min_epochs=3)
