@@ -15,7 +15,7 @@ import pathlib
 import tempfile
 
 SCHEMA = 1
-_FILES = ("flags.txt", "record.jsonl", "final.keras", "summary.md")
+_FILES = ("flags.txt", "record.jsonl", "final.keras", "summary.md", "density.png")
 
 
 @contextlib.contextmanager
@@ -115,6 +115,12 @@ def save_model(directory, model):
     """Write `final.keras`."""
     with atomic(pathlib.Path(directory) / "final.keras") as temporary:
         model.save(temporary)
+
+
+def save_figure(directory, name, figure):
+    """Write a `matplotlib` figure into a run directory; the suffix of `name` is its format."""
+    with atomic(pathlib.Path(directory) / name) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 def model_path(directory):

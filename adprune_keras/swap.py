@@ -92,8 +92,8 @@ class Meter:
 
     def attach(self):
         """Start measuring; the train function is made again."""
-        holder = self._holder()
-        holder._layers.append(self.state)  # not `layers`: it must not be part of the graph
+        self.detach()  # whatever a `fit` that broke off has left
+        self._holder()._layers.append(self.state)  # not `layers`: it must not be part of the graph
         inner = type(self.model).call
 
         def call(inputs, training=None, mask=None, **kwargs):
@@ -104,12 +104,11 @@ class Meter:
             return result["outputs"]
 
         vars(self.model)["call"] = call  # past Keras' own __setattr__, which tracks attributes
-        _remake_functions(self.model)
 
     def detach(self):
         """Stop measuring and leave no trace; the train function is made again."""
         holder = self._holder()
-        holder._layers[:] = [layer for layer in holder._layers if layer is not self.state]
+        holder._layers[:] = [layer for layer in holder._layers if not isinstance(layer, _Sums)]
         vars(self.model).pop("call", None)
         _remake_functions(self.model)
 

@@ -7,7 +7,7 @@ import time
 import keras
 from absl import app, flags
 
-from adprune_keras import data, models, report, run
+from adprune_keras import data, models, plots, report, run
 from adprune_keras._version import __version__
 from adprune_keras.accounting import cost
 from adprune_keras.callback import ADPrune, open_entry
@@ -176,6 +176,7 @@ def train():
     run.write_record(directory, entries)
     table = report.summary(nets)
     run.write_text(directory / "summary.md", table)
+    run.save_figure(directory, "density.png", plots.density_figure(nets))
     print(f"\n{table}\nTrained in {seconds.total:.0f} s. The run is in {directory}.")
     if FLAGS.export:
         from adprune_keras.export.main import export_run

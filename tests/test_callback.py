@@ -337,6 +337,20 @@ def test_second_fit_starts_over():
     assert prune.record[1]["widths"] != once
 
 
+def test_fit_that_broke_off_leaves_nothing_behind_the_next():
+    class Break(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    model, prune = compiled(plain_cnn()), ADPrune(prune_at=[1], rule=SMALL, verbose=0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, prune, callbacks=[Break()])
+    count = len(compiled(plain_cnn()).variables)
+    history = fit(model, prune, epochs=2)
+    assert len(history.epoch) == 2
+    assert len(model.variables) == count
+
+
 def test_initial_epoch_counts_from_where_fit_begins():
     prune = ADPrune(prune_at=[2], rule=SMALL, verbose=0)
     fit(compiled(plain_cnn()), prune, epochs=9, initial_epoch=6)

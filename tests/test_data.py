@@ -119,13 +119,42 @@ def test_folder_per_class(tmp_path):
 
 
 def test_prepared_tfds(tmp_path):
+    """A data set of TensorFlow Datasets, prepared for real, found by its name and loaded."""
     tfds = pytest.importorskip("tensorflow_datasets")
-    pytest.importorskip("dill")
-    with tfds.testing.mock_data(num_examples=20, policy=tfds.testing.MockPolicy.USE_CODE):
-        loaded = data.load("cifar10", batch_size=10, data_dir=str(tmp_path))
-        assert (loaded.classes, loaded.input_shape) == (10, (32, 32, 3))
-        x, y = next(iter(loaded.test))
-        assert (x.shape, y.dtype) == ((10, 32, 32, 3), "int64")
+
+    class ToyShapes(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(shape=(12, 12, 3)),
+                "label": tfds.features.ClassLabel(num_classes=3),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=tfds.features.FeaturesDict(features),
+                supervised_keys=("image", "label"),
+                homepage="https://example.org/",
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(9), "test": self._generate_examples(4)}
+
+        def _generate_examples(self, count):
+            for i in range(count):
+                yield i, {"image": np.full((12, 12, 3), 20 * i, "uint8"), "label": i % 3}
+
+    with pytest.raises(ValueError, match=r"'toy_shapes' is not prepared in"):
+        data.load("toy_shapes", data_dir=str(tmp_path))
+    ToyShapes(data_dir=str(tmp_path)).download_and_prepare()
+    loaded = data.load("toy_shapes", batch_size=5, data_dir=str(tmp_path))
+    assert (loaded.classes, loaded.input_shape) == (3, (12, 12, 3))
+    assert (loaded.train_examples, loaded.test_examples) == (9, 4)
+    x, y = stacked(loaded.test)
+    levels = np.round(x[:, 0, 0, 0] * loaded.std[0] + loaded.mean[0])
+    assert {(int(p), int(label)) for p, label in zip(levels, y, strict=True)} == {
+        (0, 0), (20, 1), (40, 2), (60, 0)
+    }  # fmt: skip
 
 
 def test_tfds_that_is_not_prepared_says_so_at_once(tmp_path):
