@@ -99,6 +99,7 @@ class ADPrune(keras.callbacks.Callback):
         self.seed = seed
         self.verbose = verbose
         self.record = []
+        self._final_since = None
 
     @property
     def final(self):
@@ -190,9 +191,11 @@ class ADPrune(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         """Leave the model as plain Keras; say so where nothing was pruned, and why."""
         self._meter.detach()
-        self._previous = self._pending = None
         entry = self.record[-1]
         entry["outcome"] = "final"
+        if self._pending is not None:
+            entry["reason"] += ", but training ended first"
+        self._previous = self._pending = None
         if self._net == 0 and not entry["reason"]:
             entry["reason"] = self._why_not(entry["logs"].get("activation_density", []))
             self._say(entry["reason"])
@@ -205,14 +208,15 @@ class ADPrune(keras.callbacks.Callback):
             seed = None if self.seed is None else self.seed + before + 1
             graph = resize(self.model, self._next_widths(density), seed=seed)
             self._swap(Net(graph, self._new_optimizer()), keep=self.schedule.rollback)
-            self._net = max(e["net"] for e in self.record) + 1
+            self._net += 1
         else:
             entry["outcome"] = "rolled back"
             self._swap(self._previous, keep=False)
             self._net -= 1
         self._open_entry(done)
         last = decision.action == ROLLBACK or is_last(self.schedule, self._net, done, self._epochs)
-        self._final_since = done if last else None
+        if last:  # nothing to go back to any more
+            self._final_since, self._previous = done, None
         self._say(f"epoch {done}: net{before} -> net{self._net}: {decision.reason}. {self._saved()}")
 
     def _swap(self, net, keep):

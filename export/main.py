@@ -87,9 +87,12 @@ def _export(model, directory, formats, test_data):
         rows, failure = export_model(model, directory, formats, test_data), None
     except VerificationError as e:
         rows, failure = e.report, e
-    macs = cost(model).deployed.macs
+    deployed = cost(model).deployed
     images = max(row["images"] for row in rows.values())
-    print(f"\n{table(rows)}\n\nRun on {images:,} images; cost(model).deployed.macs = {macs:,}.")
+    print(
+        f"\n{table(rows)}\n\nRun on {images:,} images. Expected by cost(model).deployed: "
+        f"{deployed.macs:,} MACs, {deployed.params:,} parameters."
+    )
     if failure:
         sys.exit(f"adprune-export: {failure}")
 

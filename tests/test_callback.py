@@ -292,6 +292,7 @@ def test_training_that_others_end_never_leaves_an_untrained_net():
     fit(model, prune, epochs=6, callbacks=[Stop()])
     assert layer_widths(model) == layer_widths(plain_cnn())
     assert [e["outcome"] for e in prune.record] == ["final"]
+    assert prune.record[0]["reason"] == "prune_at names epoch 2, but training ended first"
 
 
 def test_no_layer_would_become_narrower(monkeypatch):
