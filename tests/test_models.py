@@ -5,7 +5,7 @@ import pytest
 from adprune_keras import cost, layer_widths, models, ops_reduction, params_reduction
 
 # Table I: network, widths, paper-count reductions (parameters, OPS), and the deployed ones
-# of the convolutions alone (parameters, OPS) where DESIGN names them.
+# of the convolutions alone (parameters, OPS).
 TABLE_I = [
     ("ResNet18", "34 29 41 25 33 58 78 27 65 71 83 46 69 120 191 219 288", 7.27, 6.01),
     ("ResNet18", "21 16 30 10 22 24 47 9 39 26 48 12 39 41 85 63 188", 41.50, 23.26),
