@@ -1,12 +1,15 @@
 """ADPrune: when to measure, to prune and to stop; the algorithm is in the modules it calls."""
 
 import warnings
+from math import lcm
 
 import keras
+import numpy as np
 
-from adprune_keras.accounting import COUNTS, cost, ops_reduction, params_reduction
-from adprune_keras.groups import find_groups, layer_widths
-from adprune_keras.rebuild import resize
+from adprune_keras.accounting import COUNTS, cost, cost_after, ops_reduction, params_reduction
+from adprune_keras.cut import Cut, choose
+from adprune_keras.groups import SHORTCUTS, find_groups, layer_widths
+from adprune_keras.rebuild import WEIGHTS, rebuild
 from adprune_keras.schedule import (
     KEEP,
     PRUNE,
@@ -19,7 +22,7 @@ from adprune_keras.schedule import (
     why_never,
 )
 from adprune_keras.swap import Meter, Net, current_net, optimizer_recipe, swap
-from adprune_keras.widths import WidthRule, next_widths
+from adprune_keras.widths import WidthRule, next_widths, within_budget
 
 
 class ADPrune(keras.callbacks.Callback):
@@ -31,6 +34,8 @@ class ADPrune(keras.callbacks.Callback):
     in place with new weights, the optimizer starts afresh with its learning-rate schedule, and
     training goes on; `model` stays the same object with the loss and metrics it was compiled with.
     Where AE rises over a net's epochs (delta) pruning is over, and the net before it trains on.
+
+    With `weights="inherit"` the channels that stay keep their weights and the optimizer's state.
 
     Every change of the model happens between two epochs, before the next one begins. So whatever
     other callbacks do at an epoch's end (a checkpoint, say) they do to the net whose metrics `logs`
@@ -55,7 +60,16 @@ class ADPrune(keras.callbacks.Callback):
         rollback: bool, what delta does: `True` (default, the paper's choice of final nets) goes back
             to the net before, with its weights and optimizer, and trains it on; `False` keeps the
             current net.
+        weights: `"random"` (default, the paper's) or `"inherit"`: the densest channels keep their
+            weights and their state in the optimizer, whose counters and learning rate go on. See
+            `resize`.
+        shortcuts: `"project"` (default, the paper's): each end of a shortcut has a width of its own, and
+            a 1x1 projection joins them; `"couple"`: one width for all that an Add ties together, and
+            the topology stays.
         rule: `WidthRule`, how a density becomes a width. Defaults to `WidthRule()`.
+        target_ops_reduction: float or `None`, an OPS reduction in the deployed count at which pruning
+            ends: the prune that would pass it is made smaller, and the net is final. Defaults to
+            `None`.
         seed: int or `None`, makes the new weights of each net repeatable. Defaults to `None`.
         verbose: 0 or 1. With 1 (default) each prune prints one line: which net, why, what it saves.
 
@@ -85,7 +99,10 @@ class ADPrune(keras.callbacks.Callback):
         max_prunes=None,
         final_epochs=None,
         rollback=True,
+        weights="random",
+        shortcuts="project",
         rule=None,
+        target_ops_reduction=None,
         seed=None,
         verbose=1,
     ):
@@ -95,7 +112,19 @@ class ADPrune(keras.callbacks.Callback):
         )
         if rule is not None and not isinstance(rule, WidthRule):
             raise ValueError(f"`rule` must be a WidthRule or None. Received: rule={rule!r}")
+        for name, value, known in (("weights", weights, WEIGHTS), ("shortcuts", shortcuts, SHORTCUTS)):
+            if value not in known:
+                raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
+        budget = target_ops_reduction
+        if budget is not None and not (isinstance(budget, int | float) and budget > 1):
+            raise ValueError(
+                "`target_ops_reduction` must be a number above 1 or None. "
+                f"Received: target_ops_reduction={budget!r}"
+            )
         self.rule = rule or WidthRule()
+        self.weights = weights
+        self.shortcuts = shortcuts
+        self.target_ops_reduction = budget
         self.seed = seed
         self.verbose = verbose
         self.record = []
@@ -118,9 +147,39 @@ class ADPrune(keras.callbacks.Callback):
         """Return the constructor's arguments."""
         return {
             **vars(self.schedule),
+            "weights": self.weights,
+            "shortcuts": self.shortcuts,
             "rule": self.rule,
+            "target_ops_reduction": self.target_ops_reduction,
             "seed": self.seed,
             "verbose": self.verbose,
+        }
+
+    def plan(self, model, densities):
+        """Say what a prune would do, without doing anything.
+
+        Args:
+            model: Functional or built Sequential `keras.Model`.
+            densities: `{layer name: density of each channel, or one number}`, as
+                `activation_density(model, data, shortcuts=...)` returns them.
+
+        Returns:
+            dict: `widths` (new ones, by layer), `cost`, and `ops_reduction` and `params_reduction`
+            against the model as it is; each of the last three both ways of counting.
+
+        Raises:
+            ValueError: no graph, or a layer without a density.
+
+        Example:
+        >>> prune.plan(model, activation_density(model, x_train))["ops_reduction"]["deployed"]
+        """
+        groups = find_groups(model, self.shortcuts)
+        baseline = cost(model)
+        widths, _ = self._next_widths(groups, densities, baseline)
+        owners = find_groups(model).owners()
+        return {
+            "widths": widths,
+            **_costs(baseline, self._cost_after(groups, widths, densities, owners)),
         }
 
     def on_train_begin(self, logs=None):
@@ -130,16 +189,9 @@ class ADPrune(keras.callbacks.Callback):
                 "ADPrune needs a compiled model: call `model.compile(...)` before `fit`. "
                 f"Received: model={self.model.name!r}, not compiled"
             )
-        self._meter = Meter(self.model)
-        groups = find_groups(self.model)
-        if not groups.prunable():
-            raise ValueError(
-                f"No layer of model '{self.model.name}' may be resized. Received: "
-                + "; ".join(f"'{g.owner}' ({g.fixed or 'no ReLU follows it'})" for g in groups.groups)
-            )
-        for group in groups.groups:
-            if group.relus and group.fixed and "output of the model" not in group.fixed:
-                warnings.warn(f"'{group.owner}' keeps its width: {group.fixed}.", stacklevel=2)
+        self._groups = find_groups(self.model, self.shortcuts)
+        self._meter = Meter(self.model, self._groups)
+        self._check_groups()
         self._new_optimizer = optimizer_recipe(self.model.optimizer)
         self._previous = self._pending = self._final_since = None
         self._first_epoch = None
@@ -176,12 +228,18 @@ class ADPrune(keras.callbacks.Callback):
 
         series = entry["logs"]["activation_density"]
         decision = decide(self.schedule, series, self._net, done, self._epochs, self._final_since)
-        if decision.action == PRUNE and self._next_widths(density) == entry["widths"]:
-            decision = Decision(KEEP, f"{decision.reason}, but no layer would become narrower")
+        widths, last = None, False
+        if decision.action == PRUNE:
+            widths, last = self._next_widths(self._groups, density.channels, self._baseline)
+            if last:
+                reached = f"target_ops_reduction={self.target_ops_reduction:g} is reached"
+                decision = Decision(PRUNE, f"{decision.reason}; {reached}")
+            if widths == entry["widths"]:
+                decision = Decision(KEEP, f"{decision.reason}, but no layer would become narrower")
         if decision.reason:
             entry["reason"] = decision.reason
         if decision.action in (PRUNE, ROLLBACK):
-            self._pending = decision, density
+            self._pending = decision, widths, density.channels, last
         elif decision.action == KEEP:
             self._final_since, self._previous = done, None
             self._say(f"epoch {done}: net{self._net} is the final net: {decision.reason}.")
@@ -200,37 +258,86 @@ class ADPrune(keras.callbacks.Callback):
             entry["reason"] = self._why_not(entry["logs"].get("activation_density", []))
             self._say(entry["reason"])
 
+    def _check_groups(self):
+        """Refuse a model that cannot be pruned so; warn once of what stays, or is not exact."""
+        groups, prunable = self._groups.groups, self._groups.prunable()
+        if not prunable:
+            raise ValueError(
+                f"No layer of model '{self.model.name}' may be resized. Received: "
+                + "; ".join(f"'{g.owner}' ({g.fixed or 'no ReLU follows it'})" for g in groups)
+            )
+        self.rule.check([g.owner for g in prunable])
+        calls = self._groups.trace.calls
+        frozen = [c.name for c in calls if getattr(c.op, "weights", ()) and not c.op.trainable]
+        if frozen and self.weights == "random":
+            raise ValueError(
+                'With weights="random" every layer is drawn anew and must be trained. Received: layers '
+                f'that are not trainable: {frozen}. Use weights="inherit", or make them trainable.'
+            )
+        stay = [g for g in groups if g.relus and g.fixed and "output of the model" not in g.fixed]
+        if stay:
+            reasons = "; ".join(f"'{g.owner}': {g.fixed}" for g in stay)
+            warnings.warn(f"These layers keep their width. {reasons}.", stacklevel=3)
+        felt = [g for g in prunable if g.felt and self.rule.covers(g.owner)]
+        if felt and self.weights == "inherit":
+            reasons = "; ".join(f"'{g.owner}': {g.felt}" for g in felt)
+            warnings.warn(f"Inherited weights are not exact for these layers. {reasons}.", stacklevel=3)
+
     def _apply(self, pending, done):
-        decision, density = pending
+        decision, widths, densities, reached = pending
         before, entry = self._net, self.record[-1]
         if decision.action == PRUNE:
             entry["outcome"] = "pruned"
             seed = None if self.seed is None else self.seed + before + 1
-            graph = resize(self.model, self._next_widths(density), seed=seed)
-            self._swap(Net(graph, self._new_optimizer()), keep=self.schedule.rollback)
+            scores = densities if self.weights == "inherit" else None
+            new = rebuild(self.model, self._groups, widths, self.weights, scores, seed)
+            self._swap(Net(new.model, self._new_optimizer()), self.schedule.rollback, new.origins)
             self._net += 1
         else:
             entry["outcome"] = "rolled back"
             self._swap(self._previous, keep=False)
             self._net -= 1
         self._open_entry(done)
-        last = decision.action == ROLLBACK or is_last(self.schedule, self._net, done, self._epochs)
-        if last:  # nothing to go back to any more
-            self._final_since, self._previous = done, None
+        over = decision.action == ROLLBACK or reached
+        if over or is_last(self.schedule, self._net, done, self._epochs):
+            self._final_since, self._previous = done, None  # nothing to go back to any more
         self._say(f"epoch {done}: net{before} -> net{self._net}: {decision.reason}. {self._saved()}")
 
-    def _swap(self, net, keep):
+    def _swap(self, net, keep, origins=()):
         self._meter.detach()
         self._previous = current_net(self.model) if keep else None
-        swap(self.model, net)
-        self._meter = Meter(self.model)
+        swap(self.model, net, origins)
+        self._groups = find_groups(self.model, self.shortcuts)
+        self._meter = Meter(self.model, self._groups)
         self._meter.attach()
 
-    def _next_widths(self, density):
-        return next_widths(self.record[-1]["widths"], density.layers, self.rule)
+    def _next_widths(self, groups, densities, baseline):
+        """The next net's widths, and whether `target_ops_reduction` made them wider."""
+        prunable = groups.prunable()
+        means = {name: float(np.mean(d)) for name, d in densities.items()}
+        widths = {g.owner: g.width for g in prunable}
+        parts = {g.owner: g.parts for g in prunable}
+        wanted = next_widths(widths, means, self.rule, parts)
+        if self.target_ops_reduction is None or baseline is None:
+            return wanted, False
+
+        def reduction(candidate):
+            after = self._cost_after(groups, candidate, densities)
+            return ops_reduction(baseline, after, "deployed")
+
+        multiples = {name: lcm(self.rule.round_to, n) for name, n in parts.items()}
+        return within_budget(widths, wanted, reduction, self.target_ops_reduction, multiples)
+
+    def _cost_after(self, groups, widths, densities, owners=()):
+        kept = None
+        if self.weights == "inherit":
+            sizes = {g.owner: g.width for g in groups.groups}
+            channels = {n: np.broadcast_to(d, sizes[n]) for n, d in densities.items() if n in sizes}
+            kept = choose(groups, widths, channels)
+        return cost_after(Cut(groups, widths, kept), owners)
 
     def _open_entry(self, done):
-        self.record.append(open_entry(self.model, self._net, done, self._baseline))
+        self.record.append(open_entry(self.model, self._net, done, self._baseline, self.shortcuts))
 
     def _saved(self):
         entry = self.record[-1]
@@ -259,7 +366,7 @@ class ADPrune(keras.callbacks.Callback):
             print(f"ADPrune: {line}")
 
 
-def open_entry(model, net, start, baseline):
+def open_entry(model, net, start, baseline, shortcuts="project"):
     """Return the record of a net that is about to train, as plain data; see `ADPrune.record`.
 
     Args:
@@ -267,22 +374,14 @@ def open_entry(model, net, start, baseline):
         net: int, its index.
         start: int, epochs finished before it.
         baseline: net0's `Cost`, or `None` where it cannot be counted.
+        shortcuts: as in `layer_widths`.
     """
-    counted = _count(model) if baseline else None
-    reductions = {
-        name: counted and {c: reduction(baseline, counted, c) for c in COUNTS}
-        for name, reduction in (
-            ("ops_reduction", ops_reduction),
-            ("params_reduction", params_reduction),
-        )
-    }
     return {
         "net": net,
         "start": start,
         "epochs": 0,
-        "widths": layer_widths(model),
-        "cost": counted and {c: vars(getattr(counted, c)) for c in COUNTS},
-        **reductions,
+        "widths": layer_widths(model, shortcuts),
+        **_costs(baseline, _count(model) if baseline else None),
         "logs": {},
         "densities": {},
         "channel_densities": {},
@@ -291,9 +390,22 @@ def open_entry(model, net, start, baseline):
     }
 
 
+def _costs(baseline, counted):
+    """A net's totals and reductions, both ways of counting; `None` where nothing is counted."""
+    if counted is None:
+        return dict.fromkeys(("cost", "ops_reduction", "params_reduction"))
+    return {
+        "cost": {c: vars(getattr(counted, c)) for c in COUNTS},
+        "ops_reduction": {c: ops_reduction(baseline, counted, c) for c in COUNTS},
+        "params_reduction": {c: params_reduction(baseline, counted, c) for c in COUNTS},
+    }
+
+
 def _count(model):
     try:
-        return cost(model)
+        counted = cost(model)
+        ops_reduction(counted, counted)
+        return counted
     except ValueError as e:  # what cannot be counted trains and prunes all the same
         warnings.warn(f"The record holds no costs: {e}", stacklevel=3)
         return None

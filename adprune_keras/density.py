@@ -5,23 +5,32 @@ AE = positive activations / all activations (Eq. 1). A ReLU's output is never ne
 the batch and all places (N, H, W). Only that mean, one number a channel, leaves the reduction.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 from keras import ops
 
+from adprune_keras.channels import GIVEN
 from adprune_keras.groups import find_groups
-from adprune_keras.trace import as_functional
+from adprune_keras.trace import StandIn, as_functional, is_nested, replay
 
 
 @dataclass(frozen=True)
 class Part:
-    """One ReLU's place in the density vector: its name, whose channels it has, and how many."""
+    """One ReLU's place in the density vector.
+
+    Attributes:
+        relu: name of the operation.
+        channels: int, how many its output has.
+        owners: `{layer name: (places along the axis, index of the layer's channel at each, the layer's
+            width)}`; a ReLU on channels that no layer owns stands under its own name.
+    """
 
     relu: str
-    owner: str
     channels: int
+    owners: dict
 
 
 @dataclass(frozen=True)
@@ -63,12 +72,13 @@ class ChannelDensity(keras.Operation):
         return keras.KerasTensor((x.shape[self.axis] + 1,), "float32")
 
 
-def density_model(model):
+def density_model(model, groups=None):
     """Build the auxiliary-output model: the model's own layers, with densities beside the outputs.
 
     Args:
-        model: Functional or built Sequential `keras.Model`. It is not changed; the new model shares
-            its layers and weights.
+        model: Functional or built Sequential `keras.Model`. It is not changed; the new model runs
+            its layers.
+        groups: its `Groups`, where they are known already.
 
     Returns:
         `(aux, parts)`: a `keras.Model` whose output is `{"outputs": the model's own outputs,
@@ -78,22 +88,52 @@ def density_model(model):
     Raises:
         ValueError: no graph (a subclassed model), or no ReLU in it.
     """
-    plain = as_functional(model)
-    operations = {op.name: op for op in plain.operations}
-    densities, parts = [], []
-    for relu in find_groups(model).relus:
-        tensor = operations[relu.name].output
-        densities.append(ChannelDensity(relu.axis, name=f"{relu.name}_density")(tensor))
-        parts.append(Part(relu.name, relu.owner, tensor.shape[relu.axis]))
-    if not parts:
+    groups = groups or find_groups(model)
+    relus = {place.call: place for place in groups.relus}
+    if not relus:
         raise ValueError(
             f"Model '{model.name}' has no ReLU, and activation density counts what a ReLU lets "
             "through. Received: activations "
-            f"{sorted({_activation(op) for op in operations.values()} - {None})}. "
+            f"{sorted({_activation(call.op) for call in groups.trace.calls} - {None})}. "
             "Use ReLU after the convolutions that may be pruned."
         )
-    outputs = {"outputs": plain.output, "densities": densities}
-    return keras.Model(plain.input, outputs), parts
+    parts = [_part(place, groups) for place in groups.relus]
+    return _with_densities(as_functional(model), relus, itertools.count()), parts
+
+
+def _with_densities(plain, relus, calls):
+    """Copy a graph with a density output for each ReLU; `calls` numbers the calls as `trace` does."""
+    densities = []
+
+    def call(stand_in, *args, **kwargs):
+        if is_nested(stand_in.op):
+            inner = _with_densities(as_functional(stand_in.op), relus, calls)
+            # Called again, a nested model gets a copy of its own: other calls, other densities.
+            result = StandIn(inner, f"{stand_in.name}_{len(densities)}")(*args, **kwargs)
+            densities.extend(result["densities"])
+            return result["outputs"]
+        place, outputs = relus.get(next(calls)), stand_in(*args, **kwargs)
+        if place is not None:
+            name = f"{place.name.replace('/', '_')}_{place.call}_density"
+            densities.append(ChannelDensity(place.axis, name=name)(outputs))
+        return outputs
+
+    twin = replay(plain, call)
+    return keras.Model(twin.input, {"outputs": twin.output, "densities": densities})
+
+
+def _part(place, groups):
+    if place.channels is None or (place.channels == GIVEN).all():
+        width = groups.trace.calls[place.call].outputs[0].shape[place.axis]
+        everything = np.arange(width)
+        return Part(place.name, width, {place.name: (everything, everything, width)})
+    owners, own = {}, np.flatnonzero(place.channels != GIVEN)
+    numbers = place.channels[own]
+    indices = groups.of(numbers)
+    for n in np.unique(indices):
+        group, mine = groups.groups[n], indices == n
+        owners[group.owner] = (own[mine], numbers[mine] - group.start, group.width)
+    return Part(place.name, len(place.channels), owners)
 
 
 def merge(parts, sums):
@@ -108,19 +148,21 @@ def merge(parts, sums):
         A `Density`. Channels that several ReLUs see get the mean over all that they saw.
     """
     positives, places, at = {}, {}, 0
+    all_positives = all_places = 0.0
     for part in parts:
         entry = np.asarray(sums[at : at + part.channels + 1], dtype=np.float64)
         at += part.channels + 1
-        positives[part.owner] = positives.get(part.owner, 0.0) + entry[:-1]
-        places[part.owner] = places.get(part.owner, 0.0) + entry[-1]
+        all_positives += entry[:-1].sum()
+        all_places += entry[-1] * part.channels
+        for owner, (seen, channel, width) in part.owners.items():
+            np.add.at(positives.setdefault(owner, np.zeros(width)), channel, entry[seen])
+            np.add.at(places.setdefault(owner, np.zeros(width)), channel, entry[-1])
     with np.errstate(invalid="ignore"):  # no batch yet: 0 / 0 is NaN, and says so
         channels = {owner: positives[owner] / places[owner] for owner in positives}
-        everything = sum(places[owner] * len(positives[owner]) for owner in positives)
-        total = float(np.divide(sum(p.sum() for p in positives.values()), everything))
-    return Density(channels, total)
+        return Density(channels, float(np.divide(all_positives, all_places)))
 
 
-def activation_density(model, data, batch_size=128):
+def activation_density(model, data, batch_size=128, shortcuts="project"):
     """Measure the activation density of a model on data, per channel (Eq. 1).
 
     The forward pass is inference (BN with its moving statistics, no dropout). During `fit`,
@@ -131,6 +173,7 @@ def activation_density(model, data, batch_size=128):
         data: NumPy array of images, `tf.data.Dataset`, `keras.utils.PyDataset`, or any iterable of
             batches; a batch may be `x`, `(x, y)` or `(x, y, sample_weight)`.
         batch_size: int, for arrays only. Defaults to 128.
+        shortcuts: `"project"` (default) or `"couple"`, as in `layer_widths`: whose channels are one.
 
     Returns:
         `{layer name: density of each channel, float array of shape (C,)}`, values in [0, 1].
@@ -142,7 +185,7 @@ def activation_density(model, data, batch_size=128):
     >>> activation_density(model, x_test)["block1_conv1"].shape
     (64,)
     """
-    aux, parts = density_model(model)
+    aux, parts = density_model(model, find_groups(model, shortcuts))
     sums, batches = None, 0
     for batch in _batches(data, batch_size):
         vectors = [np.asarray(v) for v in aux.predict_on_batch(batch)["densities"]]

@@ -1,137 +1,229 @@
-"""The same network at other widths: a new functional graph with new weights."""
+"""The same network at other widths: a new functional graph, with new or inherited weights."""
 
 import itertools
 import zlib
+from dataclasses import dataclass
 
 import keras
-from keras import layers, tree
+import numpy as np
+from keras import layers, ops, tree
 
+from adprune_keras.cut import Cut, choose
 from adprune_keras.groups import PROJECTION, find_groups
-from adprune_keras.models.plans import BATCH_NORM, check_width
-from adprune_keras.trace import as_functional
+from adprune_keras.models.plans import BATCH_NORM
+from adprune_keras.trace import as_functional, is_nested
 
+WEIGHTS = ("random", "inherit")
 _POINTWISE = {3: layers.Conv1D, 4: layers.Conv2D, 5: layers.Conv3D}
 
 
-def resize(model, widths, seed=None):
-    """Rebuild a model at new widths, with new weights; the model itself is untouched.
+def resize(model, widths, weights="random", densities=None, shortcuts="project", seed=None):
+    """Rebuild a model at new widths; the model itself is untouched.
 
-    Layer names, order and all other settings stay. Where an Add's inputs no longer agree in width,
-    the one that others read too (an identity shortcut) gets a 1x1 projection + BN, named after
-    the Add: `stage1_block1_add` -> `stage1_block1_shortcut_conv`, `stage1_block1_shortcut_bn`.
-    The factories build a residual network at these widths in the same way.
+    Layer names, order and all other settings stay. With `shortcuts="project"`, where an Add's inputs
+    no longer agree the one that the other is computed from (an identity shortcut) gets a 1x1
+    projection + BN, named after the Add: `stage1_block1_add` -> `stage1_block1_shortcut_conv`,
+    `stage1_block1_shortcut_bn`. The factories build a residual network at these widths in the same way.
 
     Args:
         model: Functional or built Sequential `keras.Model`.
-        widths: `{layer name: width}`, ints; names as `layer_widths(model)` lists them. Layers left
-            out keep their width.
-        seed: int or `None`. With a seed the new weights are the same each time, whatever the
-            global random state; `None` (default) draws them from it.
+        widths: `{layer name: width}`, ints; names as `layer_widths(model, shortcuts)` lists them.
+            Layers left out keep their width.
+        weights: `"random"` (default, the paper's): all weights are drawn anew. `"inherit"`: the
+            channels that stay keep their kernels, biases and statistics, so that the new net
+            computes what the old one does with the other channels zero at their ReLU. Projections
+            that are inserted pass the channels that stay as they are.
+        densities: `{layer name: density of each channel, shape (C,)}`, as `activation_density` returns
+            them: the densest channels stay. Any other numbers will do; the highest stay. `None`
+            (default): those that stay are chosen at random. For `"inherit"` only.
+        shortcuts: `"project"` (default, the paper's) or `"couple"`: all layers that an Add ties together
+            have one width and the topology stays as it is.
+        seed: int or `None`. With a seed the new weights and the random choice are the same each
+            time, whatever the global random state; `None` (default) draws them from it.
 
     Returns:
         A new `keras.Model`, not compiled: Sequential for a Sequential, else Functional.
 
     Raises:
-        ValueError: unknown or fixed layer, a width that is not a positive int, or no graph.
+        ValueError: unknown or fixed layer, a width that the layer cannot have, densities that do not
+            fit, or no graph.
 
     Example:
     >>> small = resize(models.VGG19(), {"block1_conv1": 18, "block1_conv2": 23})
     """
-    groups = find_groups(model)
-    targets = _targets(groups, widths)
-    producers = {name: targets[g.owner] for g in groups.groups for name in g.producers}
-
-    def make(op):
-        config = op.get_config()
-        if op.name in producers:
-            config["units" if isinstance(op, layers.Dense) else "filters"] = producers[op.name]
-        return type(op).from_config(_seeded(config, op.name, seed))
-
-    plain = as_functional(model)
-    if isinstance(model, keras.Sequential):
-        inputs = _inputs(plain)  # a single one
-        return keras.Sequential([inputs, *(make(op) for op in model.layers)], name=model.name)
-
-    norms = [op for op in plain.layers if isinstance(op, layers.BatchNormalization)]
-    norm = {"momentum": norms[0].momentum, "epsilon": norms[0].epsilon} if norms else BATCH_NORM
-    taken = {op.name for op in plain.operations}
-    tied = {
-        call.op.name: (groups.adds[call.op.name], call.inputs)
-        for call in groups.trace.calls
-        if call.op.name in groups.adds
-    }
-    old_widths = {g.owner: g.width for g in groups.groups}
-
-    def call(op, *args, **kwargs):
-        if op.name in tied:
-            add, before = tied[op.name]
-            inputs = [
-                _project(x, targets[add.owner], add, taken, norm, seed)
-                if old.shape[add.axis] == old_widths[add.owner]
-                and x.shape[add.axis] != targets[add.owner]
-                else x
-                for x, old in zip(args[0], before, strict=True)
-            ]
-            args = (inputs, *args[1:])
-        return op(*args, **kwargs)
-
-    return keras.models.clone_model(
-        plain, input_tensors=_inputs(plain), clone_function=make, call_function=call
-    )
+    return rebuild(model, find_groups(model, shortcuts), widths, weights, densities, seed).model
 
 
-def _targets(groups, widths):
-    """`{owner: new width}` of every group; errors name the layer."""
-    by_owner = {g.owner: g for g in groups.groups}
-    targets = {g.owner: g.width for g in groups.groups}
-    for name, width in dict(widths).items():
-        if name not in by_owner:
-            raise ValueError(
-                f"`widths` names '{name}', which is not a layer that owns a width. "
-                f"Expected names among {list(by_owner)}."
+@dataclass(frozen=True)
+class Rebuilt:
+    """A resized model, and how its variables come from the old one's.
+
+    Attributes:
+        model: the new `keras.Model`.
+        origins: list of (old variable, new variable, function that cuts an array of the old
+            variable's shape to the new one's); empty with random weights.
+    """
+
+    model: keras.Model
+    origins: list
+
+
+def rebuild(model, groups, widths, weights="random", densities=None, seed=None):
+    """Do the work of `resize` for groups that are known already; return a `Rebuilt`."""
+    if weights not in WEIGHTS:
+        raise ValueError(f"`weights` must be one of {WEIGHTS}. Received: weights={weights!r}")
+    cut = Cut(groups, widths)
+    if weights == "inherit":
+        cut = Cut(groups, widths, choose(groups, cut.widths, densities, seed))
+    builder = _Builder(model, groups, cut, seed)
+    new = builder.build(model, "")
+    _copy_given(builder, groups, weights)
+    return Rebuilt(new, _inherit(builder, groups, cut) if cut.inherits else [])
+
+
+class _Builder:
+    """Builds the new graph level by level; nested models stay nested."""
+
+    def __init__(self, model, groups, cut, seed):
+        self.groups, self.cut, self.seed = groups, cut, seed
+        norms = [c.op for c in groups.trace.calls if isinstance(c.op, layers.BatchNormalization)]
+        self.norm = BATCH_NORM
+        if norms:
+            self.norm = {"momentum": norms[0].momentum, "epsilon": norms[0].epsilon}
+        self.made = {}  # layer name -> new operation
+        self.projections = []  # (convolution, BN, channels in, channels out)
+
+    def build(self, model, prefix):
+        """Return the new model; `prefix` is the path of a nested one."""
+        plain = as_functional(model)
+        inputs = self._inputs(plain, prefix)
+        if isinstance(model, keras.Sequential):
+            made = [self._make(op, prefix) for op in model.layers]
+            return keras.Sequential([inputs, *made], name=model.name)
+        self.taken = {op.name for op in plain.operations}
+
+        def call(op, *args, **kwargs):
+            found = self.groups.sums.get(prefix + op.name)
+            if found is not None:
+                flat = tree.flatten(args)
+                shortcuts = iter(found.inputs)
+                flat = [
+                    self._shortcut(op, x, next(shortcuts), found) if _is_tensor(x) else x for x in flat
+                ]
+                args = tree.pack_sequence_as(args, flat)
+            return op(*args, **kwargs)
+
+        return keras.models.clone_model(
+            plain,
+            input_tensors=inputs,
+            clone_function=lambda op: self._make(op, prefix),
+            call_function=call,
+        )
+
+    def _make(self, op, prefix):
+        name = prefix + op.name
+        if name in self.made:
+            return self.made[name]
+        if is_nested(op):
+            taken = getattr(self, "taken", None)
+            new = self.build(op, name + "/")
+            self.taken = taken
+            if not op.trainable:
+                new.trainable = False
+        else:
+            config = op.get_config()
+            for key, channels in self.groups.settings.get(name, {}).items():
+                if isinstance(key, tuple):  # one entry of a shape
+                    shape = list(config[key[0]])
+                    shape[key[1]] = self.cut.size(channels)
+                    config[key[0]] = tuple(shape)
+                else:
+                    config[key] = self.cut.size(channels)
+            new = type(op).from_config(_seeded(config, name, self.seed))
+        self.made[name] = new
+        return new
+
+    def _inputs(self, plain, prefix):
+        """New inputs in the structure of the model's, under the same names."""
+        old = {id(x.output): x for x in plain.layers if isinstance(x, layers.InputLayer)}
+        channels = iter(self.groups.inputs.get(prefix.removesuffix("/")) or [None] * len(plain.inputs))
+
+        def new(x):
+            shape, follows = list(x.shape), next(channels)
+            if follows is not None:
+                shape[follows[0]] = self.cut.size(follows[1])
+            layer = old[id(x)]
+            return keras.Input(
+                batch_shape=tuple(shape),
+                dtype=x.dtype,
+                sparse=x.sparse,
+                name=layer.name,
+                optional=layer.optional,
             )
-        targets[name] = check_width(name, width)
-        fixed = by_owner[name].fixed
-        if fixed and width != by_owner[name].width:
-            raise ValueError(
-                f"Layer '{name}' must keep its width of {by_owner[name].width}: {fixed}. "
-                f"Received: width {width}"
-            )
-    return targets
+
+        return tree.map_structure(new, plain.input)
+
+    def _shortcut(self, add, x, channels, found):
+        """`x` as it may be added: through a 1x1 convolution (Dense for vectors) and BN if need be."""
+        if channels is None or not self.cut.differs(channels, found.out):
+            return x
+        axis, width = found.axis, self.cut.size(found.out)
+        base = add.name.removesuffix("_add")
+        names = (base + PROJECTION.format(n) for n in itertools.chain([""], itertools.count(2)))
+        name = next(n for n in names if not {n, _norm_name(n)} & self.taken)
+        self.taken |= {name, _norm_name(name)}
+        settings = {"use_bias": False, "kernel_initializer": "he_normal", "name": name}
+        dtype = getattr(add, "dtype_policy", None)
+        last = axis == len(x.shape) - 1
+        if len(x.shape) in _POINTWISE:
+            settings["data_format"] = "channels_last" if last else "channels_first"
+            conv = _POINTWISE[len(x.shape)](width, 1, dtype=dtype, **settings)
+        else:
+            conv = layers.Dense(width, dtype=dtype, **settings)
+        conv = type(conv).from_config(_seeded(conv.get_config(), name, self.seed))
+        axis = -1 if last else axis
+        norm = layers.BatchNormalization(axis=axis, **self.norm, dtype=dtype, name=_norm_name(name))
+        self.projections.append((conv, norm, channels, found.out))
+        return norm(conv(x))
 
 
-def _inputs(plain):
-    """New inputs in the structure of the model's, under the same names."""
-    old = {id(x.output): x for x in plain.layers if isinstance(x, layers.InputLayer)}
-    return tree.map_structure(
-        lambda x: keras.Input(
-            batch_shape=x.shape,
-            dtype=x.dtype,
-            sparse=x.sparse,
-            name=old[id(x)].name,
-            optional=old[id(x)].optional,
-        ),
-        plain.input,
-    )
+def _copy_given(builder, groups, weights):
+    """Copy layers that no channel group touches: the statistics of a Normalization, say.
+
+    With random weights only those that training never changes.
+    """
+    for name, op in {call.name: call.op for call in groups.trace.calls}.items():
+        ruled = any((name, w.name) in groups.weights for w in getattr(op, "weights", ()))
+        if ruled or not getattr(op, "weights", ()):
+            continue
+        if weights == "inherit" or not op.trainable_variables:
+            store = {}
+            op.save_own_variables(store)
+            builder.made[name].load_own_variables(store)
 
 
-def _project(x, width, add, taken, norm, seed):
-    """A 1x1 convolution (Dense for vectors) and BN in front of one input of an Add."""
-    base = add.name.removesuffix("_add")
-    names = (base + PROJECTION.format(n) for n in itertools.chain([""], itertools.count(2)))
-    name = next(n for n in names if not {n, _norm_name(n)} & taken)
-    taken |= {name, _norm_name(name)}
-    settings = {"use_bias": False, "kernel_initializer": "he_normal", "name": name}
-    last = add.axis == len(x.shape) - 1
-    if len(x.shape) in _POINTWISE:
-        settings["data_format"] = "channels_last" if last else "channels_first"
-        pointwise = _POINTWISE[len(x.shape)](width, 1, **settings)
-    else:
-        pointwise = layers.Dense(width, **settings)
-    pointwise = type(pointwise).from_config(_seeded(pointwise.get_config(), name, seed))
-    return layers.BatchNormalization(axis=-1 if last else add.axis, **norm, name=_norm_name(name))(
-        pointwise(x)
-    )
+def _inherit(builder, groups, cut):
+    """Give the new layers what stays of the old ones' weights; return where each comes from."""
+    origins = []
+    for name, op in {call.name: call.op for call in groups.trace.calls}.items():
+        old_weights = getattr(op, "weights", ())
+        new_weights = getattr(builder.made[name], "weights", ())
+        for old, new in zip(old_weights, new_weights, strict=True):
+
+            def take(array, name=name, weight=old.name):
+                return cut.take(name, weight, array)
+
+            new.assign(take(ops.convert_to_numpy(old)))
+            origins.append((old, new, take))
+    for conv, norm, channels, out in builder.projections:
+        passes = cut.positions(channels)[:, None] == cut.positions(out)[None, :]
+        conv.kernel.assign(passes.astype("float32").reshape(conv.kernel.shape))
+        norm.gamma.assign(np.full(norm.gamma.shape, np.sqrt(1 + norm.epsilon)))
+    return origins
+
+
+def _is_tensor(x):
+    return isinstance(x, keras.KerasTensor)
 
 
 def _norm_name(projection):

@@ -8,26 +8,39 @@ from keras import tree
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an operation in a graph.
+    """One call of an operation in a graph, those inside nested models included.
 
     Attributes:
+        name: the operation's name; inside a nested model with the model's before it:
+            `"backbone/conv1"`. An operation that is called twice has two calls of one name.
         op: the `keras.layers.Layer` (or raw `keras.Operation`) of the model.
+        args: tuple, the positional arguments; tensors among them are `keras.KerasTensor`.
         inputs: tuple of `keras.KerasTensor`, the tensors that went in.
         outputs: tuple of `keras.KerasTensor`, the tensors that came out.
     """
 
+    name: str
     op: keras.Operation
+    args: tuple
     inputs: tuple
     outputs: tuple
 
 
 @dataclass(frozen=True)
 class Trace:
-    """All calls of a model in the order in which they can run, with its ends."""
+    """All calls of a model in the order in which they can run, with its ends.
+
+    Attributes:
+        calls: tuple of `Call`.
+        inputs: tuple of `keras.KerasTensor`.
+        outputs: tuple of `keras.KerasTensor`.
+        nested: `{name of a nested model: the tensors that it is first called with}`.
+    """
 
     calls: tuple
     inputs: tuple
     outputs: tuple
+    nested: dict
 
     def consumers(self):
         """Return `{id(tensor): [calls that read it]}`."""
@@ -37,15 +50,28 @@ class Trace:
                 readers.setdefault(id(tensor), []).append(call)
         return readers
 
+    def makers(self):
+        """Return `{id(tensor): the call that makes it}`."""
+        return {id(tensor): call for call in self.calls for tensor in call.outputs}
 
-class _StandIn(keras.Operation):
-    """Answers for an operation's output shapes, so that the operation itself is never called."""
 
-    def __init__(self, op):
-        super().__init__(name=op.name)
+class StandIn(keras.Operation):
+    """Takes an operation's place in a copy of the graph.
+
+    It answers for output shapes and runs the operation, but the operation itself never learns of
+    the copy: no node is added to the model's own layers.
+    """
+
+    def __init__(self, op, name=None):
+        super().__init__(name=name or op.name)
         self.op = op
 
+    def call(self, *args, **kwargs):
+        """Run the operation."""
+        return self.op(*args, **kwargs)
+
     def compute_output_spec(self, *args, **kwargs):
+        """Return the operation's output shapes and dtypes."""
         return self.op.compute_output_spec(*args, **kwargs)
 
 
@@ -62,6 +88,8 @@ def as_functional(model):
             inputs, outputs = model.input, model.output
         if not tree.flatten(inputs) or not tree.flatten(outputs):
             raise AttributeError
+        if not type(model).call.__module__.startswith("keras."):
+            raise AttributeError  # with a `call` of its own, the graph is not what it computes
     except (AttributeError, ValueError) as e:
         raise ValueError(
             "Only Functional models and Sequential models that know their input shape have a "
@@ -73,11 +101,36 @@ def as_functional(model):
     return keras.Model(inputs, outputs, name=model.name)
 
 
-def trace(model):
-    """List the calls of a Functional or Sequential model.
+def is_nested(op):
+    """True where `op` is a model whose graph can be read."""
+    if not isinstance(op, keras.Model):
+        return False
+    try:
+        as_functional(op)
+    except ValueError:
+        return False
+    return True
 
-    `keras.models.clone_model` walks the graph; stand-ins take the place of the layers, so nothing
-    is built, no weight is made, and no node is added to the model's own layers.
+
+def replay(plain, call, inputs=None):
+    """Run a graph again, symbolically, with stand-ins in place of its operations.
+
+    Args:
+        plain: Functional `keras.Model`, as `as_functional` returns it.
+        call: called as `call(stand_in, *args, **kwargs)` for each call in order; what it returns
+            takes the place of the call's output.
+        inputs: structure of `keras.KerasTensor` as the model's inputs, or `None` for new ones.
+
+    Returns:
+        The new `keras.Model`.
+    """
+    return keras.models.clone_model(
+        plain, input_tensors=inputs, clone_function=StandIn, call_function=call
+    )
+
+
+def trace(model):
+    """List the calls of a Functional or Sequential model, nested models opened.
 
     Args:
         model: Functional or built Sequential `keras.Model`.
@@ -88,15 +141,56 @@ def trace(model):
     Raises:
         ValueError: `model` has no graph (a subclassed model, or a Sequential without a shape).
     """
-    calls = []
+    calls, nested = [], {}
+    twin = _trace(as_functional(model), "", None, calls, nested)
+    return Trace(tuple(calls), tuple(twin.inputs), tuple(twin.outputs), nested)
+
+
+def inner_inputs(plain, args):
+    """New inputs for a nested model, of the shapes that it is called with."""
+    shapes = [x.shape for x in tree.flatten(args[0])]
+    new = [keras.Input(batch_shape=s, dtype=x.dtype) for s, x in zip(shapes, plain.inputs, strict=True)]
+    return tree.pack_sequence_as(plain.input, new)
+
+
+def _trace(plain, prefix, inputs, calls, nested):
+    """Trace one graph into `calls`; the tensors of nested graphs go by their outer twins' place."""
+    same = {}  # id of an inner or outer twin -> the tensor that stands for both
+    keep = []  # ids stay unique only while their tensors live
+
+    def stands(structure):
+        return tree.map_structure(
+            lambda t: same.get(id(t), t) if isinstance(t, keras.KerasTensor) else t, structure
+        )
 
     def record(stand_in, *args, **kwargs):
         outputs = stand_in(*args, **kwargs)
-        calls.append(Call(stand_in.op, _tensors((args, kwargs)), _tensors(outputs)))
+        name, op = prefix + stand_in.op.name, stand_in.op
+        ins = _tensors(stands((args, kwargs)))
+        if not is_nested(op):
+            calls.append(Call(name, op, stands(args), ins, _tensors(outputs)))
+            return outputs
+        nested.setdefault(name, ins)
+        inner_calls, graph = [], as_functional(op)
+        twin = _trace(graph, name + "/", inner_inputs(graph, args), inner_calls, nested)
+        keep.append(twin)
+        same.update({id(t): outer for t, outer in zip(twin.inputs, ins, strict=True)})
+        for c in inner_calls:
+            calls.append(Call(c.name, c.op, stands(c.args), stands(c.inputs), c.outputs))
+        inner = stands(tuple(twin.outputs))
+        same.update({id(t): i for t, i in zip(_tensors(outputs), inner, strict=True)})
+        keep.append(outputs)
         return outputs
 
-    twin = keras.models.clone_model(as_functional(model), clone_function=_StandIn, call_function=record)
-    return Trace(tuple(calls), tuple(twin.inputs), tuple(twin.outputs))
+    twin = replay(plain, record, inputs)
+    return _Twin(tuple(twin.inputs), stands(tuple(twin.outputs)), keep)
+
+
+@dataclass(frozen=True)
+class _Twin:
+    inputs: tuple
+    outputs: tuple
+    keep: list
 
 
 def _tensors(structure):

@@ -11,6 +11,8 @@ from adprune_keras import data, models, plots, report, run
 from adprune_keras._version import __version__
 from adprune_keras.accounting import cost
 from adprune_keras.callback import ADPrune, open_entry
+from adprune_keras.groups import SHORTCUTS
+from adprune_keras.rebuild import WEIGHTS
 from adprune_keras.widths import WidthRule
 
 FLAGS = flags.FLAGS
@@ -65,7 +67,8 @@ def define_flags():
         "cosine",
         LR_SCHEDULES,
         "How the learning rate decays from the start of a net to the end of its training; step: "
-        "divided by ten after one half and three quarters. Each net starts it afresh.",
+        "divided by ten after one half and three quarters. Each net starts it afresh; with "
+        "--weights=inherit it goes on.",
     )
     flags.DEFINE_integer("seed", 0, "Seed of weights, data order and augmentation.", 0)
     flags.DEFINE_enum(
@@ -90,8 +93,26 @@ def define_flags():
     flags.DEFINE_bool(
         "rollback", True, "Where AE rises, go back to the net before; else keep the current one."
     )
+    flags.DEFINE_enum(
+        "weights", "random", WEIGHTS, "New weights after a prune, or those of the channels that stay."
+    )
+    flags.DEFINE_enum(
+        "shortcuts",
+        "project",
+        SHORTCUTS,
+        "project: the ends of a shortcut have widths of their own, joined by a 1x1 projection; couple: "
+        "one width for all that an Add ties together.",
+    )
+    flags.DEFINE_float(
+        "target_ops_reduction", None, "OPS reduction (deployed count) at which pruning ends."
+    )
     flags.DEFINE_integer("min_width", WidthRule.min_width, "Channels a layer keeps at the least.")
     flags.DEFINE_integer("round_to", WidthRule.round_to, "New widths are multiples of this.")
+    flags.DEFINE_float(
+        "max_shrink", WidthRule.max_shrink, "Largest share of a layer's channels that one prune takes."
+    )
+    flags.DEFINE_multi_string("include", None, "Prune these layers only: name or regular expression.")
+    flags.DEFINE_multi_string("exclude", None, "Never prune these layers: name or regular expression.")
 
     flags.DEFINE_list("export", [], "Formats to export the final net to: onnx, tflite.")
     flags.DEFINE_integer("progress", 2, "Keras' verbose: 0 silent, 1 progress bar, 2 a line an epoch.")
@@ -155,6 +176,8 @@ def train():
         start, length = 0, FLAGS.epochs
         if prune:
             start, length = prune.record[-1]["start"], prune.planned_epochs
+            if FLAGS.weights == "inherit":
+                start, length = 0, start + length
         return learning_rate_at(FLAGS.lr_schedule, FLAGS.learning_rate, epoch - start, length)
 
     seconds = _Seconds()
@@ -237,7 +260,16 @@ def _callback():
         max_prunes=FLAGS.max_prunes,
         final_epochs=FLAGS.final_epochs,
         rollback=FLAGS.rollback,
-        rule=WidthRule(min_width=FLAGS.min_width, round_to=FLAGS.round_to),
+        weights=FLAGS.weights,
+        shortcuts=FLAGS.shortcuts,
+        rule=WidthRule(
+            min_width=FLAGS.min_width,
+            round_to=FLAGS.round_to,
+            max_shrink=FLAGS.max_shrink,
+            include=FLAGS.include,
+            exclude=FLAGS.exclude,
+        ),
+        target_ops_reduction=FLAGS.target_ops_reduction,
         seed=FLAGS.seed,
         verbose=int(FLAGS.progress != 0),
     )

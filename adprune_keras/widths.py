@@ -1,10 +1,14 @@
 """From densities to the next net's widths: pure functions, no model in sight."""
 
+import re
 from dataclasses import dataclass
-from math import floor
+from math import ceil, floor, lcm
+
+# Steps of the search for the widths that reach a budget: finer than one channel in any real layer.
+_BISECTIONS = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WidthRule:
     """How a layer's density becomes its new width.
 
@@ -17,43 +21,82 @@ class WidthRule:
         round_to: int, new widths are rounded to the nearest multiple of it, never above the
             current width. Defaults to 1, the paper's; 8 suits SIMD units, on which 27 channels cost
             as much as 32.
+        max_shrink: float in (0, 1], the largest share of a layer's channels that one prune may take.
+            Defaults to 1, no limit, as in the paper: density alone decides.
+        include: name or regular expression, or a list of them; only layers that one of them matches in
+            full are pruned. Names are those of `layer_widths`. Defaults to `None`: all.
+        exclude: likewise, layers that keep their width. Defaults to `None`: none.
 
     Raises:
-        ValueError: either is not an int of at least 1.
+        ValueError: a value out of its range, or a pattern that is no regular expression.
     """
 
     min_width: int = 4
     round_to: int = 1
+    max_shrink: float = 1.0
+    include: tuple | None = None
+    exclude: tuple | None = None
 
     def __post_init__(self):
         for name in ("min_width", "round_to"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"`{name}` must be an int of at least 1. Received: {name}={value!r}")
+        shrink = self.max_shrink
+        if isinstance(shrink, bool) or not isinstance(shrink, int | float) or not 0 < shrink <= 1:
+            raise ValueError(
+                "`max_shrink` is a share of a layer's channels and must be above 0 and at most 1. "
+                f"Received: max_shrink={shrink!r}"
+            )
+        for name in ("include", "exclude"):
+            object.__setattr__(self, name, _patterns(name, getattr(self, name)))
 
-    def __call__(self, width, density):
+    def covers(self, layer):
+        """True where the rule may change the width of the layer of this name."""
+
+        def matches(patterns):
+            return any(layer == p or re.fullmatch(p, layer) for p in patterns)
+
+        return (self.include is None or matches(self.include)) and not matches(self.exclude or ())
+
+    def check(self, layers):
+        """Raise `ValueError` where a pattern matches none of the layers: most likely misspelt."""
+        for name in ("include", "exclude"):
+            for pattern in getattr(self, name) or ():
+                if not any(layer == pattern or re.fullmatch(pattern, layer) for layer in layers):
+                    raise ValueError(
+                        f"`{name}` matches no layer that may be pruned. Received: {name}={pattern!r}. "
+                        f"Expected names among {list(layers)}, or a regular expression."
+                    )
+
+    def __call__(self, width, density, parts=1):
         """Return the new width of a layer.
 
         Args:
             width: int, its current width.
             density: float, its activation density (AE), in [0, 1].
+            parts: int, what the new width must be a multiple of; divides `width`. Defaults to 1.
 
         Raises:
             ValueError: the density is not a number in [0, 1].
         """
         if not 0 <= density <= 1:
             raise ValueError(f"A density must be in [0, 1]. Received: {density}")
-        wanted = floor(density * width / self.round_to + 0.5) * self.round_to
-        return min(width, max(wanted, self.round_to, self.min_width))
+        step = lcm(self.round_to, parts)
+        wanted = floor(density * width / step + 0.5) * step
+        capped = ceil(width * (1 - self.max_shrink) - 1e-9)
+        least = max(step, self.min_width, capped)
+        return min(width, max(wanted, ceil(least / parts) * parts))
 
 
-def next_widths(widths, densities, rule):
+def next_widths(widths, densities, rule, parts=None):
     """Apply a rule to every layer (lines 21 to 24 of Algorithm 1).
 
     Args:
         widths: `{layer name: current width}`.
         densities: `{layer name: AE}`; entries beyond `widths` are ignored.
         rule: `WidthRule`.
+        parts: `{layer name: what its width must be a multiple of}`; 1 for layers left out.
 
     Returns:
         `{layer name: new width}`, in the order of `widths`.
@@ -65,8 +108,57 @@ def next_widths(widths, densities, rule):
     for layer, width in widths.items():
         if layer not in densities:
             raise ValueError(f"No density for layer '{layer}'. Received: {sorted(densities)}")
+        if not rule.covers(layer):
+            result[layer] = width
+            continue
         try:
-            result[layer] = rule(width, densities[layer])
+            result[layer] = rule(width, densities[layer], (parts or {}).get(layer, 1))
         except ValueError as e:
             raise ValueError(f"Layer '{layer}': {e}") from e
     return result
+
+
+def within_budget(widths, wanted, reduction, budget, multiples=None):
+    """Go from one net's widths as far towards the wanted ones as a budget allows.
+
+    Each layer gives up the same share of the channels that it would lose.
+
+    Args:
+        widths: `{layer name: current width}`.
+        wanted: `{layer name: new width}`, none above the current one.
+        reduction: function of such widths to the OPS reduction that they give.
+        budget: float, the reduction that must not be passed.
+        multiples: `{layer name: what a new width is a multiple of}`; 1 for layers left out.
+
+    Returns:
+        `(widths, reached)`: new widths, and whether the budget stopped them short of the wanted ones.
+    """
+    if reduction(wanted) <= budget:
+        return wanted, False
+
+    def part_of_the_way(share):
+        result = {}
+        for layer, width in widths.items():
+            step = (multiples or {}).get(layer, 1)
+            aim = width - share * (width - wanted[layer])
+            result[layer] = min(width, ceil(aim / step - 1e-9) * step)
+        return result
+
+    low, high = 0.0, 1.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if reduction(part_of_the_way(middle)) <= budget else (low, middle)
+    return part_of_the_way(low), True
+
+
+def _patterns(name, value):
+    """A pattern or several as a tuple, checked; `None` stays."""
+    if value is None:
+        return None
+    try:
+        patterns = (value,) if isinstance(value, str | re.Pattern) else tuple(value)
+        return tuple(re.compile(p).pattern for p in patterns)
+    except (re.error, TypeError) as e:
+        raise ValueError(
+            f"`{name}` must be layer names or regular expressions. Received: {name}={value!r} ({e})"
+        ) from e

@@ -119,8 +119,35 @@ def test_bad_input():
         ops_reduction(dense, dense)
 
 
+class Mixing(layers.Layer):
+    """A layer of somebody's own, with a matrix in it."""
+
+    def build(self, shape):
+        self.matrix = self.add_weight(shape=(shape[-1], shape[-1]), name="matrix")
+
+    def call(self, x):
+        return x @ self.matrix
+
+
 def test_layers_it_cannot_count_are_refused():
     inputs = keras.Input((8, 8, 3))
-    model = keras.Model(inputs, layers.SeparableConv2D(4, 3, name="odd")(inputs))
-    with pytest.raises(ValueError, match=r"cannot count layer 'odd' \(SeparableConv2D\)"):
+    model = keras.Model(inputs, Mixing(name="odd")(layers.Conv2D(4, 3)(inputs)))
+    with pytest.raises(ValueError, match=r"cannot count layer 'odd' \(Mixing\)"):
         cost(model)
+
+
+@pytest.mark.parametrize(
+    ("layer", "macs", "params"),
+    [
+        (layers.SeparableConv2D(4, 3), 6 * 6 * (9 * 3 + 3 * 4), 9 * 3 + 3 * 4 + 4),
+        (layers.DepthwiseConv2D(3, depth_multiplier=2), 6 * 6 * 9 * 6, 9 * 6 + 6),
+        (layers.Conv2D(6, 3, groups=3, use_bias=False), 6 * 6 * 9 * 6, 9 * 6),
+        (layers.Conv2DTranspose(4, 3, strides=2), 8 * 8 * 9 * 3 * 4, 9 * 3 * 4 + 4),
+        (layers.PReLU(shared_axes=[1, 2]), 0, 3),
+        (layers.GroupNormalization(3), 0, 6),
+    ],
+)
+def test_layers_of_all_kinds_by_hand(layer, macs, params):
+    inputs = keras.Input((8, 8, 3))
+    counted = cost(keras.Model(inputs, layer(inputs)))
+    assert (counted.deployed.macs, counted.deployed.params) == (macs, params)

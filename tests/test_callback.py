@@ -39,7 +39,8 @@ def scripted(monkeypatch, totals, density=0.5):
     values = iter(totals)
 
     def read(meter):
-        channels = {p.owner: np.full(p.channels, density) for p in meter.parts}
+        owners = {name: width for p in meter.parts for name, (*_, width) in p.owners.items()}
+        channels = {name: np.full(width, density) for name, width in owners.items()}
         return Density(channels, next(values))
 
     monkeypatch.setattr(Meter, "read", read)

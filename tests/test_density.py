@@ -79,12 +79,44 @@ def test_training_forward_pass_uses_batch_statistics():
 
 def test_total_weighs_layers_by_their_activations():
     parts = density_model(plain_cnn(2))[1]
-    assert [(p.owner, p.channels) for p in parts] == [("conv1", 2), ("conv2", 2), ("hidden", 4)]
+    assert [(*p.owners, p.channels) for p in parts] == [("conv1", 2), ("conv2", 2), ("hidden", 4)]
     sums = [*(8.0, 2.0, 10.0), *(0.0, 0.0, 4.0), *(1.0, 1.0, 1.0, 1.0, 1.0)]
     density = merge(parts, np.array(sums))
     np.testing.assert_allclose(density.channels["conv1"], [0.8, 0.2])
     assert density.layers == {"conv1": 0.5, "conv2": 0.0, "hidden": 1.0}
     assert density.total == (10 + 0 + 4) / (20 + 8 + 4)
+
+
+def test_relu_on_joined_channels_speaks_for_each_layer():
+    """A ReLU on a concatenation of two maps, one of them seen by a second ReLU as well."""
+    inputs = keras.Input((1, 2, 1))
+
+    def conv(name, values):
+        init = keras.initializers.Constant(np.array(values, "float32").reshape(1, 1, 1, -1))
+        return layers.Conv2D(len(values), 1, use_bias=False, kernel_initializer=init, name=name)(inputs)
+
+    a, b = conv("a", [1.0, -1.0]), conv("b", [2.0])
+    both = layers.ReLU(name="both")(layers.Concatenate()([b, a]))
+    again = layers.ReLU(name="again")(layers.Lambda(lambda x: x)(inputs))
+    outputs = [layers.Dense(2)(layers.Flatten()(t)) for t in (both, layers.ReLU()(a), again)]
+    found = activation_density(keras.Model(inputs, outputs), np.array([3.0, -2.0]).reshape(1, 1, 2, 1))
+    assert {k: v.tolist() for k, v in found.items()} == {"b": [0.5], "a": [0.5, 0.5], "again": [0.5]}
+
+
+def test_nested_and_shared_relus_are_measured_at_each_call():
+    """x -> relu twice inside a model that is called twice: the second call sees no negative value."""
+    inner_input = keras.Input((2, 2, 1))
+    relu = layers.ReLU(name="relu")
+    inner = keras.Model(inner_input, relu(layers.Conv2D(1, 1, name="conv")(inner_input)), name="inner")
+    inner.get_layer("conv").set_weights([np.ones((1, 1, 1, 1)), np.zeros(1)])
+    inputs = keras.Input((2, 2, 1))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(inner(inner(inputs)))))
+    data = np.array([1.0, 2.0, -1.0, -2.0]).reshape(1, 2, 2, 1)
+    assert activation_density(model, data)["inner/conv"] == [0.5]
+    prune = ADPrune(verbose=0)
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    with pytest.raises(ValueError, match="No layer of model"):
+        model.fit(data, np.zeros(1), callbacks=[prune], verbose=0)
 
 
 def test_no_batch_is_nan():

@@ -4,7 +4,8 @@ from keras import layers
 from toys import plain_cnn, sequential_cnn
 
 from adprune_keras import layer_widths, models
-from adprune_keras.groups import find_groups, is_relu
+from adprune_keras.channels import is_relu
+from adprune_keras.groups import find_groups
 
 
 def test_layers_that_may_be_resized_in_graph_order():
@@ -27,9 +28,8 @@ def test_residual_block_owner_is_the_deeper_branch():
     groups = find_groups(models.ResNet18(widths={"stage2_block1_conv2": 40}))
     group = next(g for g in groups.groups if g.owner == "stage2_block1_conv2")
     assert set(group.producers) == {"stage2_block1_conv2", "stage2_block1_shortcut_conv"}
+    # the next block reads it too, but has a width of its own
     assert group.relus == ["stage2_block1_relu"]
-    assert "stage2_block1_shortcut_conv" in groups.shortcuts()
-    assert groups.adds["stage2_block1_add"].owner == "stage2_block1_conv2"
 
 
 def test_identity_shortcut_leaves_each_block_its_own_width():
@@ -37,15 +37,57 @@ def test_identity_shortcut_leaves_each_block_its_own_width():
     assert owners == list(models.default_widths("ResNet18"))
 
 
-def test_add_of_tensors_that_others_read_too_ties_them():
+def block():
+    """Two convolutions on each other and an Add around the second."""
     inputs = keras.Input((8, 8, 3))
     a = layers.Conv2D(4, 3, padding="same", activation="relu", name="a")(inputs)
     b = layers.Conv2D(4, 3, padding="same", activation="relu", name="b")(a)
     x = layers.Add(name="add")([a, b])
-    outputs = [layers.GlobalAveragePooling2D()(t) for t in (x, b)]
-    dense = [layers.Dense(2)(t) for t in outputs]
-    (group,) = find_groups(keras.Model(inputs, dense)).prunable()
-    assert (group.owner, sorted(group.producers)) == ("b", ["a", "b"])
+    return keras.Model(inputs, layers.Dense(2, name="out")(layers.GlobalAveragePooling2D()(x)))
+
+
+def test_coupled_shortcut_has_one_width():
+    assert layer_widths(block()) == {"a": 4, "b": 4}
+    (group,) = find_groups(block(), "couple").prunable()
+    assert (group.owner, group.producers, group.relus) == ("b", ["a", "b"], ["a", "b"])
+    with pytest.raises(ValueError, match="`shortcuts` must be one of .*Received: shortcuts='tie'"):
+        layer_widths(block(), shortcuts="tie")
+
+
+def test_add_of_a_concatenation_follows_its_parts():
+    inputs = keras.Input((8, 8, 3))
+    a, b, c = (layers.Conv2D(n, 1, name=name)(inputs) for name, n in [("a", 2), ("b", 3), ("c", 5)])
+    x = layers.ReLU(name="relu")(layers.Add()([layers.Concatenate()([a, b]), c]))
+    groups = find_groups(keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x))))
+    found = {g.owner: (g.width, g.producers, g.relus) for g in groups.prunable()}
+    assert found == {"a": (2, ["a", "c"], ["relu"]), "b": (3, ["b", "c"], ["relu"])}
+
+
+def test_sums_that_cut_across_layers_keep_their_widths():
+    inputs = keras.Input((8, 8, 3))
+    a, b, c, d = (
+        layers.Conv2D(n, 1, name=name)(inputs) for name, n in zip("abcd", (2, 4, 3, 3), strict=True)
+    )
+    x = layers.Add()([layers.Concatenate()([a, b]), layers.Concatenate()([c, d])])
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(layers.ReLU()(x))))
+    by_producers = {tuple(sorted(g.producers)): g for g in find_groups(model).groups}
+    assert by_producers["b", "c"].fixed.startswith("its channels are tied to some of ")
+    assert layer_widths(model) == {"a": 2, "d": 3}
+
+
+def test_gate_follows_the_map_that_it_scales():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(6, 3, activation="relu", name="conv")(inputs)
+    s = layers.Dense(2, activation="relu", name="squeeze")(
+        layers.GlobalAveragePooling2D(keepdims=True)(x)
+    )
+    s = layers.Dense(6, activation="sigmoid", name="gate")(s)
+    x = layers.Multiply()([x, s])
+    groups = find_groups(keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x))))
+    assert {g.owner: g.producers for g in groups.prunable()} == {
+        "conv": ["conv", "gate"],
+        "squeeze": ["squeeze"],
+    }
 
 
 def test_preactivation_relu_speaks_for_the_channels_it_reads():
@@ -65,10 +107,19 @@ def test_preactivation_relu_speaks_for_the_channels_it_reads():
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        (layers.Conv2D(4, 3, groups=2, name="odd"), "'odd' (Conv2D) is a grouped convolution"),
-        (layers.Reshape((-1,), name="odd"), "'odd' (Reshape) is not a layer whose channels"),
-        (layers.LayerNormalization(axis=1, name="odd"), "'odd' (LayerNormalization)"),
-        (layers.Activation("softmax", name="odd"), "'odd' (Activation)"),
+        (layers.Reshape((6, 6, 2, 2), name="odd"), "'odd' (Reshape) takes the channels' axis apart"),
+        (layers.BatchNormalization(axis=1, name="odd"), "'odd' (BatchNormalization) normalises another"),
+        (layers.Softmax(name="odd"), "'odd' (Softmax) is not a layer whose channels"),
+        (layers.Activation("softmax", name="odd"), "activation of layer 'odd' (Activation) may mix"),
+        (
+            layers.Activation(lambda x: x[..., ::-1], name="odd"),
+            "activation of layer 'odd' (Activation)",
+        ),
+        (
+            layers.Lambda(lambda x: x[..., ::-1], name="odd"),
+            "'odd' (Lambda) is not a layer whose channels",
+        ),
+        (layers.Conv2D(4, 3, groups=2, name="odd", data_format="channels_first"), "along another axis"),
     ],
 )
 def test_what_it_does_not_know_keeps_its_width(layer, reason):
@@ -80,14 +131,29 @@ def test_what_it_does_not_know_keeps_its_width(layer, reason):
     assert reason in group.fixed
 
 
-def test_shared_layer_keeps_its_width():
+def test_shared_layer_reads_and_makes_the_same_channels():
     inputs = keras.Input((8, 8, 4))
     shared = layers.Conv2D(4, 3, padding="same", activation="relu", name="shared")
     x = layers.Conv2D(4, 3, activation="relu", name="first")(inputs)
     x = shared(shared(x))
     model = keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
-    assert layer_widths(model) == {}
-    assert "is called more than once" in find_groups(model).groups[0].fixed
+    (group,) = find_groups(model).prunable()
+    assert (group.width, group.producers, group.relus) == (
+        4,
+        ["first", "shared"],
+        ["first", "shared", "shared"],
+    )
+
+
+def test_grouped_layers_keep_equal_parts():
+    inputs = keras.Input((8, 8, 4))
+    x = layers.Conv2D(12, 3, name="conv")(inputs)
+    x = layers.ReLU()(layers.GroupNormalization(4)(x))
+    x = layers.Conv2D(6, 3, groups=3, activation="relu", name="grouped")(x)
+    model = keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    assert {g.owner: g.parts for g in find_groups(model).prunable()} == {"grouped": 3}
+    by_name = {g.owner: g for g in find_groups(model).groups}
+    assert by_name["conv"].fixed == "layer 'grouped' (Conv2D) has a part for each of its channels"
 
 
 @pytest.mark.parametrize(

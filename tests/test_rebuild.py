@@ -128,3 +128,15 @@ def test_projection_follows_the_models_own_batch_norm():
 def test_bad_widths(widths, message):
     with pytest.raises(ValueError, match=message):
         resize(plain_cnn(), widths)
+
+
+def test_projection_computes_in_the_precision_of_its_add():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = models.ResNet18(widths=[8] * 17)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    rebuilt = resize(model, {"stem_conv": 5})
+    for part in ("conv", "bn"):
+        layer = rebuilt.get_layer(f"stage1_block1_shortcut_{part}")
+        assert layer.dtype_policy.name == "mixed_bfloat16"
