@@ -221,6 +221,7 @@ class _Sums(layers.Layer):
             initializer="zeros",
             trainable=False,
             aggregation="sum",
+            autocast=False,  # half precision cannot count so far
             name="sums",
         )
         self.built = True

@@ -232,11 +232,16 @@ class Generator:
 
 def scramble(model, rng):
     """Give every weight a random value, biases and statistics too, so that nothing is zero by chance."""
-    for v in model.weights:
-        scale = 1 / np.sqrt(max(np.prod(v.shape[:-1]), 1)) if len(v.shape) > 1 else 1.0
-        value = rng.normal(size=v.shape) * scale
-        positive = v.name in ("gamma", "moving_variance")
-        v.assign(np.abs(value) + 0.5 if positive else value)
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            scramble(layer, rng)
+            continue
+        for v in layer.weights:
+            alone = "Depthwise" in type(layer).__name__ or v.name == "depthwise_kernel"
+            inputs = v.shape[:-2] if alone else v.shape[:-1]
+            value = rng.normal(size=v.shape) / np.sqrt(max(np.prod(inputs), 1))
+            positive = v.name in ("gamma", "moving_variance")
+            v.assign(np.abs(value) + 0.5 if positive else value)
 
 
 def random_cut(groups, rng, exact=True):

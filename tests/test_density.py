@@ -54,6 +54,19 @@ def test_measured_in_training_by_hand():
     np.testing.assert_allclose(prune.record[0]["densities"]["conv"], [15 / 32] * 2, rtol=1e-6)
 
 
+def test_half_precision_does_not_lose_count():
+    """1600 activations in 100 batches: a bfloat16 sum would stand still at 256."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model, prune = compiled(two_channels(), learning_rate=0.0), ADPrune(verbose=0)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    data = np.tile(PIXELS, (100, 1, 1, 1))
+    model.fit(data, np.zeros(400), batch_size=4, callbacks=[prune], verbose=0)
+    found = prune.record[0]["channel_densities"]["conv"]
+    np.testing.assert_allclose(found, [11 / 16, 4 / 16], rtol=1e-6)
+
+
 def test_validation_and_predictions_are_not_counted():
     model, prune = compiled(two_channels(), learning_rate=0.0), ADPrune(verbose=0)
     other = (-np.abs(PIXELS) - 1, np.zeros(4))
@@ -97,7 +110,7 @@ def test_relu_on_joined_channels_speaks_for_each_layer():
 
     a, b = conv("a", [1.0, -1.0]), conv("b", [2.0])
     both = layers.ReLU(name="both")(layers.Concatenate()([b, a]))
-    again = layers.ReLU(name="again")(layers.Lambda(lambda x: x)(inputs))
+    again = layers.ReLU(name="again")(layers.Lambda(lambda x: x, output_shape=(1, 2, 1))(inputs))
     outputs = [layers.Dense(2)(layers.Flatten()(t)) for t in (both, layers.ReLU()(a), again)]
     found = activation_density(keras.Model(inputs, outputs), np.array([3.0, -2.0]).reshape(1, 1, 2, 1))
     assert {k: v.tolist() for k, v in found.items()} == {"b": [0.5], "a": [0.5, 0.5], "again": [0.5]}

@@ -261,7 +261,7 @@ def test_plan_says_what_a_prune_would_do(weights, shortcuts):
 def test_what_stays_or_is_not_exact_is_said_once():
     inputs = keras.Input((8, 8, 1))
     x = layers.Conv2D(6, 3, activation="relu", name="given")(inputs)
-    x = layers.Lambda(lambda t: t, name="mystery")(x)
+    x = layers.Lambda(lambda t: t, output_shape=x.shape[1:], name="mystery")(x)
     x = layers.BatchNormalization(name="late")(layers.Conv2D(6, 3, activation="relu", name="early")(x))
     x = layers.Conv2D(6, 3, activation="relu", name="last")(x)
     model = compiled(keras.Model(inputs, layers.Dense(4, activation="softmax")(layers.Flatten()(x))))

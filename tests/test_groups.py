@@ -116,7 +116,7 @@ def test_preactivation_relu_speaks_for_the_channels_it_reads():
             "activation of layer 'odd' (Activation)",
         ),
         (
-            layers.Lambda(lambda x: x[..., ::-1], name="odd"),
+            layers.Lambda(lambda x: x[..., ::-1], output_shape=(6, 6, 4), name="odd"),
             "'odd' (Lambda) is not a layer whose channels",
         ),
         (layers.Conv2D(4, 3, groups=2, name="odd", data_format="channels_first"), "along another axis"),
