@@ -12,7 +12,8 @@ from math import lcm
 
 import numpy as np
 
-from adprune_keras.channels import GIVEN, Walk
+from adprune_keras.channels import GIVEN
+from adprune_keras.rules import follow
 from adprune_keras.trace import trace
 
 SHORTCUTS = ("project", "couple")
@@ -127,7 +128,7 @@ def find_groups(model, shortcuts="project"):
     if shortcuts not in SHORTCUTS:
         raise ValueError(f"`shortcuts` must be one of {SHORTCUTS}. Received: shortcuts={shortcuts!r}")
     traced = trace(model)
-    walk = Walk(traced, shortcuts)
+    walk = follow(traced, shortcuts)
     groups, number = _group(walk, {call.name: i for i, call in enumerate(traced.calls)})
 
     def numbers(ids):
