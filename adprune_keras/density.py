@@ -14,7 +14,7 @@ from keras import ops
 
 from adprune_keras.channels import GIVEN
 from adprune_keras.groups import find_groups
-from adprune_keras.trace import StandIn, as_functional, is_nested, replay
+from adprune_keras.trace import Phase, StandIn, as_functional, is_nested, replay
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def density_model(model, groups=None):
     Returns:
         `(aux, parts)`: a `keras.Model` whose output is `{"outputs": the model's own outputs,
         "densities": one vector (C + 1,) per ReLU: the channels' densities in this batch, then the
-        number of places they are means of}`, and the matching list of `Part`.
+        number of places they are means of}`, and the matching list of `Part`. It runs in the phase
+        that `aux.phase.training` says, inference at first.
 
     Raises:
         ValueError: no graph (a subclassed model), or no ReLU in it.
@@ -98,18 +99,21 @@ def density_model(model, groups=None):
             "Use ReLU after the convolutions that may be pruned."
         )
     parts = [_part(place, groups) for place in groups.relus]
-    return _with_densities(as_functional(model), relus, itertools.count()), parts
+    phase = Phase()
+    aux = _with_densities(as_functional(model), relus, itertools.count(), phase)
+    aux.phase = phase
+    return aux, parts
 
 
-def _with_densities(plain, relus, calls):
+def _with_densities(plain, relus, calls, phase):
     """Copy a graph with a density output for each ReLU; `calls` numbers the calls as `trace` does."""
     densities = []
 
     def call(stand_in, *args, **kwargs):
         if is_nested(stand_in.op):
-            inner = _with_densities(as_functional(stand_in.op), relus, calls)
+            inner = _with_densities(as_functional(stand_in.op), relus, calls, phase)
             # Called again, a nested model gets a copy of its own: other calls, other densities.
-            result = StandIn(inner, f"{stand_in.name}_{len(densities)}")(*args, **kwargs)
+            result = StandIn(inner, f"{stand_in.name}_{len(densities)}", phase)(*args, **kwargs)
             densities.extend(result["densities"])
             return result["outputs"]
         place, outputs = relus.get(next(calls)), stand_in(*args, **kwargs)
@@ -118,7 +122,7 @@ def _with_densities(plain, relus, calls):
             densities.append(ChannelDensity(place.axis, name=name)(outputs))
         return outputs
 
-    twin = replay(plain, call)
+    twin = replay(plain, call, phase=phase)
     return keras.Model(twin.input, {"outputs": twin.output, "densities": densities})
 
 

@@ -180,6 +180,7 @@ class Meter:
         def call(inputs, training=None, mask=None, **kwargs):
             if not training:
                 return inner(self.model, inputs, training=training, mask=mask, **kwargs)
+            self.aux.phase.training = training
             result = self.aux.call(inputs, training=training, mask=mask, **kwargs)
             self.state.add(result["densities"])
             return result["outputs"]

@@ -1,5 +1,6 @@
 """The calls of a Keras graph, read through public API and without touching the model."""
 
+import inspect
 from dataclasses import dataclass
 
 import keras
@@ -55,6 +56,13 @@ class Trace:
         return {id(tensor): call for call in self.calls for tensor in call.outputs}
 
 
+@dataclass
+class Phase:
+    """Whether a copy of a graph runs for training. All its stand-ins look here."""
+
+    training: bool = False
+
+
 class StandIn(keras.Operation):
     """Takes an operation's place in a copy of the graph.
 
@@ -62,12 +70,17 @@ class StandIn(keras.Operation):
     the copy: no node is added to the model's own layers.
     """
 
-    def __init__(self, op, name=None):
+    def __init__(self, op, name=None, phase=None):
         super().__init__(name=name or op.name)
         self.op = op
+        self.phase = phase or Phase()
+        self.asks = isinstance(op, keras.Layer) and "training" in inspect.signature(op.call).parameters
 
     def call(self, *args, **kwargs):
-        """Run the operation."""
+        """Run the operation, with the phase in place of any `training` in the graph, as Keras does."""
+        kwargs.pop("training", None)
+        if self.asks:
+            kwargs["training"] = self.phase.training
         return self.op(*args, **kwargs)
 
     def compute_output_spec(self, *args, **kwargs):
@@ -112,7 +125,7 @@ def is_nested(op):
     return True
 
 
-def replay(plain, call, inputs=None):
+def replay(plain, call, inputs=None, phase=None):
     """Run a graph again, symbolically, with stand-ins in place of its operations.
 
     Args:
@@ -120,12 +133,16 @@ def replay(plain, call, inputs=None):
         call: called as `call(stand_in, *args, **kwargs)` for each call in order; what it returns
             takes the place of the call's output.
         inputs: structure of `keras.KerasTensor` as the model's inputs, or `None` for new ones.
+        phase: `Phase` that the copy runs in, or `None` for inference.
 
     Returns:
         The new `keras.Model`.
     """
     return keras.models.clone_model(
-        plain, input_tensors=inputs, clone_function=StandIn, call_function=call
+        plain,
+        input_tensors=inputs,
+        clone_function=lambda op: StandIn(op, phase=phase),
+        call_function=call,
     )
 
 

@@ -164,10 +164,10 @@ def backbone():
     return keras.Model(inputs, x, name="backbone")
 
 
-def with_backbone(training=None):
+def with_backbone():
     inputs = keras.Input((8, 8, 1), name="image")
     inner = backbone()
-    x = layers.Conv2D(6, 1, activation="relu", name="top")(inner(inputs, training=training))
+    x = layers.Conv2D(6, 1, activation="relu", name="top")(inner(inputs))
     return keras.Model(inputs, layers.Dense(4, activation="softmax")(layers.Flatten()(x)))
 
 
@@ -182,16 +182,28 @@ def test_nested_model(prune, tmp_path):
     np.testing.assert_allclose(numpy(loaded(X)), numpy(model(X)), rtol=1e-5)
 
 
-def test_nested_model_called_for_inference_stays_so():
-    """`backbone(x, training=False)`: its statistics do not move, its densities are measured so."""
-    model = compiled(with_backbone(training=False), learning_rate=0.0)
-    bn = model.get_layer("backbone").get_layer("bn")
-    before, density = numpy(bn.moving_mean), activation_density(model, X)["backbone/conv1"]
-    prune = ADPrune(prune_at=[9], verbose=0)
-    model.fit(X, Y, epochs=1, callbacks=[prune], verbose=0)
-    np.testing.assert_array_equal(numpy(bn.moving_mean), before)
-    found = prune.record[0]["channel_densities"]["backbone/conv1"]
-    np.testing.assert_allclose(found, density, rtol=1e-5)
+@pytest.mark.parametrize("training", [None, False, True])
+def test_training_is_what_keras_makes_of_it(training):
+    """Dropout, statistics and nested models behave in `fit` as they do without the callback."""
+
+    def network():
+        keras.utils.set_random_seed(0)
+        inner = backbone()
+        inputs = keras.Input((8, 8, 1), name="image")
+        x = layers.Dropout(0.5, name="first", seed=1)(inputs)
+        x = layers.BatchNormalization(name="norm")(inner(x, training=training))
+        x = layers.Dropout(0.5, name="dropout", seed=2)(x, training=training)
+        x = layers.Dense(4, activation="softmax", name="out")(layers.Flatten()(x))
+        return compiled(keras.Model(inputs, x))
+
+    model, plain = network(), network()
+    measured = model.fit(X, Y, epochs=2, shuffle=False, callbacks=[ADPrune(verbose=0)], verbose=0)
+    expected = plain.fit(X, Y, epochs=2, shuffle=False, verbose=0)
+    np.testing.assert_allclose(measured.history["loss"], expected.history["loss"], rtol=1e-4)
+    for a, b in zip(model.weights, plain.weights, strict=True):
+        np.testing.assert_allclose(numpy(a), numpy(b), rtol=1e-3, atol=1e-5, err_msg=a.path)
+    before = numpy(network().get_layer("norm").moving_mean)
+    assert not np.array_equal(numpy(model.get_layer("norm").moving_mean), before)
 
 
 def test_frozen_layers():
