@@ -176,13 +176,14 @@ def _group(walk, order):
         sets[tuple(blocks)].append(root)
     found = []
     for blocks, members in sets.items():
+        inside = set(members)
         candidates = [walk.blocks[n] for n in set(blocks)]
         whole = (
             [b for b in candidates if b.width == len(members)] if len(set(blocks)) == len(blocks) else []
         )
         owner = max(whole or candidates, key=lambda b: (not b.gate, b.depth, not _is_projection(b.name)))
         mine = roots[owner.start : owner.start + owner.width]
-        here = [r for r in dict.fromkeys(mine.tolist()) if r in set(members)]
+        here = [r for r in dict.fromkeys(mine.tolist()) if r in inside]
         group = Group(owner.name, len(members), [walk.blocks[n].name for n in dict.fromkeys(blocks)])
         if not whole:
             group.owner = f"{owner.name}[{mine.tolist().index(here[0])}:]"
