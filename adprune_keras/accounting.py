@@ -16,6 +16,7 @@ from keras import layers
 
 from adprune_keras.cut import Cut
 from adprune_keras.groups import PROJECTION, find_groups
+from adprune_keras.rules import channel_axis
 
 COUNTS = ("paper", "deployed")
 # Layers whose weights scale or shift one value each: they count as they ship, and no MAC with them.
@@ -242,21 +243,11 @@ def _is_convolution(op):
     return isinstance(op, layers.Layer) and hasattr(op, "kernel_size")
 
 
-def _channel_axis(op, rank):
-    if isinstance(op, layers.BatchNormalization):
-        return op.axis % rank
-    return 1 if getattr(op, "data_format", None) == "channels_first" else rank - 1
-
-
 def _width(call, cut):
     """Channels of a layer's output after the cut."""
     tensor = call.outputs[0]
     channels = cut.groups.channels.get(id(tensor))
-    return (
-        tensor.shape[_channel_axis(call.op, len(tensor.shape))]
-        if channels is None
-        else cut.size(channels)
-    )
+    return tensor.shape[channel_axis(call.op, tensor)] if channels is None else cut.size(channels)
 
 
 def _places(call):
@@ -266,7 +257,7 @@ def _places(call):
     position, a Dense layer along all leading axes.
     """
     placed = call.inputs[0] if "Transpose" in type(call.op).__name__ else call.outputs[0]
-    axis = _channel_axis(call.op, len(placed.shape))
+    axis = channel_axis(call.op, placed)
     shape = [n for i, n in enumerate(placed.shape) if i not in (0, axis)]
     if None in shape:
         raise ValueError(

@@ -8,7 +8,7 @@ import numpy as np
 
 from adprune_keras.accounting import COUNTS, cost, cost_after, ops_reduction, params_reduction
 from adprune_keras.cut import Cut, choose
-from adprune_keras.groups import SHORTCUTS, find_groups, layer_widths
+from adprune_keras.groups import SHORTCUTS, find_groups
 from adprune_keras.rebuild import WEIGHTS, rebuild
 from adprune_keras.schedule import (
     KEEP,
@@ -313,10 +313,9 @@ class ADPrune(keras.callbacks.Callback):
 
     def _next_widths(self, groups, densities, baseline):
         """The next net's widths, and whether `target_ops_reduction` made them wider."""
-        prunable = groups.prunable()
         means = {name: float(np.mean(d)) for name, d in densities.items()}
-        widths = {g.owner: g.width for g in prunable}
-        parts = {g.owner: g.parts for g in prunable}
+        widths = groups.widths()
+        parts = {g.owner: g.parts for g in groups.prunable()}
         wanted = next_widths(widths, means, self.rule, parts)
         if self.target_ops_reduction is None or baseline is None:
             return wanted, False
@@ -337,7 +336,11 @@ class ADPrune(keras.callbacks.Callback):
         return cost_after(Cut(groups, widths, kept), owners)
 
     def _open_entry(self, done):
-        self.record.append(open_entry(self.model, self._net, done, self._baseline, self.shortcuts))
+        counted = self._baseline
+        if counted and self.record:  # net0 is the baseline itself
+            counted = _count(self.model)
+        widths = self._groups.widths()
+        self.record.append(open_entry(widths, self._net, done, self._baseline, counted))
 
     def _saved(self):
         entry = self.record[-1]
@@ -366,22 +369,22 @@ class ADPrune(keras.callbacks.Callback):
             print(f"ADPrune: {line}")
 
 
-def open_entry(model, net, start, baseline, shortcuts="project"):
+def open_entry(widths, net, start, baseline, counted):
     """Return the record of a net that is about to train, as plain data; see `ADPrune.record`.
 
     Args:
-        model: the `keras.Model` at the net's widths.
+        widths: `{layer name: width}` of the net.
         net: int, its index.
         start: int, epochs finished before it.
-        baseline: net0's `Cost`, or `None` where it cannot be counted.
-        shortcuts: as in `layer_widths`.
+        baseline: net0's `Cost`.
+        counted: the net's own, or `None` where it cannot be counted.
     """
     return {
         "net": net,
         "start": start,
         "epochs": 0,
-        "widths": layer_widths(model, shortcuts),
-        **_costs(baseline, _count(model) if baseline else None),
+        "widths": widths,
+        **_costs(baseline, counted),
         "logs": {},
         "densities": {},
         "channel_densities": {},

@@ -183,7 +183,7 @@ class Walk:
     # Layers that make channels.
 
     def read(self, call, c, axis):
-        """The ids that a mixing layer reads along `axis`, or `None` where that cannot be said."""
+        """Return the ids that a mixing layer reads along `axis`; `GIVEN` where that cannot be said."""
         size = call.inputs[0].shape[axis]
         if not c.known:
             return np.full(size, GIVEN)
@@ -193,8 +193,8 @@ class Walk:
         self.feel(call, c.ids, c.silent)
         return c.ids
 
-    def make(self, call, c, axis, width, key, parts=1):
-        """A new block of channels (the same one where a layer is called again)."""
+    def make(self, call, c, axis, width, key):
+        """Return a new block of channels (the same one where a layer is called again)."""
         block = self._made.get(call.name)
         if block is None:
             block = Block(call.name, len(self.parent), width, c.depth + 1)
@@ -206,8 +206,6 @@ class Walk:
         block.depth = max(block.depth, c.depth + 1)
         ids = np.arange(block.start, block.start + width)
         self.count(call, key, ids)
-        if parts > 1:
-            self.parts.append((ids, parts, called(call)))
         bit = 1 << self.blocks.index(block)
         return Channels(axis, ids, np.zeros(width, bool), c.upstream | bit, block.depth)
 

@@ -88,6 +88,10 @@ class Groups:
         """Return the groups that pruning may resize: a ReLU speaks for them, nothing fixes them."""
         return [g for g in self.groups if g.relus and g.fixed is None]
 
+    def widths(self):
+        """Return `{layer name: width}` of the groups that pruning may resize."""
+        return {g.owner: g.width for g in self.prunable()}
+
     def owners(self):
         """Return the names of the layers that own a width, those that must keep theirs included."""
         return {g.owner for g in self.groups}
@@ -120,7 +124,7 @@ def layer_widths(model, shortcuts="project"):
     >>> layer_widths(models.VGG11(widths=[8] * 8))["block1_conv1"]
     8
     """
-    return {group.owner: group.width for group in find_groups(model, shortcuts).prunable()}
+    return find_groups(model, shortcuts).widths()
 
 
 def find_groups(model, shortcuts="project"):

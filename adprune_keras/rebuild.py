@@ -11,7 +11,7 @@ from keras import layers, ops, tree
 from adprune_keras.cut import Cut, choose
 from adprune_keras.groups import PROJECTION, find_groups
 from adprune_keras.models.plans import BATCH_NORM
-from adprune_keras.trace import as_functional, is_nested
+from adprune_keras.trace import as_functional, is_nested, tensors_in
 
 WEIGHTS = ("random", "inherit")
 _POINTWISE = {3: layers.Conv1D, 4: layers.Conv2D, 5: layers.Conv3D}
@@ -77,8 +77,7 @@ def rebuild(model, groups, widths, weights="random", densities=None, seed=None):
         cut = Cut(groups, widths, choose(groups, cut.widths, densities, seed))
     builder = _Builder(model, groups, cut, seed)
     new = builder.build(model, "")
-    _copy_given(builder, groups, weights)
-    return Rebuilt(new, _inherit(builder, groups, cut) if cut.inherits else [])
+    return Rebuilt(new, _fill(builder, groups, cut))
 
 
 class _Builder:
@@ -100,7 +99,7 @@ class _Builder:
         if isinstance(model, keras.Sequential):
             made = [self._make(op, prefix) for op in model.layers]
             return keras.Sequential([inputs, *made], name=model.name)
-        self.taken = {op.name for op in plain.operations}
+        taken = {op.name for op in plain.operations}
 
         def call(op, *args, **kwargs):
             found = self.groups.sums.get(prefix + op.name)
@@ -108,7 +107,8 @@ class _Builder:
                 flat = tree.flatten(args)
                 shortcuts = iter(found.inputs)
                 flat = [
-                    self._shortcut(op, x, next(shortcuts), found) if _is_tensor(x) else x for x in flat
+                    self._shortcut(op, x, next(shortcuts), found, taken) if tensors_in(x) else x
+                    for x in flat
                 ]
                 args = tree.pack_sequence_as(args, flat)
             return op(*args, **kwargs)
@@ -125,9 +125,7 @@ class _Builder:
         if name in self.made:
             return self.made[name]
         if is_nested(op):
-            taken = getattr(self, "taken", None)
             new = self.build(op, name + "/")
-            self.taken = taken
             if not op.trainable:
                 new.trainable = False
         else:
@@ -163,15 +161,15 @@ class _Builder:
 
         return tree.map_structure(new, plain.input)
 
-    def _shortcut(self, add, x, channels, found):
+    def _shortcut(self, add, x, channels, found, taken):
         """`x` as it may be added: through a 1x1 convolution (Dense for vectors) and BN if need be."""
         if channels is None or not self.cut.differs(channels, found.out):
             return x
         axis, width = found.axis, self.cut.size(found.out)
         base = add.name.removesuffix("_add")
         names = (base + PROJECTION.format(n) for n in itertools.chain([""], itertools.count(2)))
-        name = next(n for n in names if not {n, _norm_name(n)} & self.taken)
-        self.taken |= {name, _norm_name(name)}
+        name = next(n for n in names if not {n, _norm_name(n)} & taken)
+        taken |= {name, _norm_name(name)}
         settings = {"use_bias": False, "kernel_initializer": "he_normal", "name": name}
         dtype = getattr(add, "dtype_policy", None)
         last = axis == len(x.shape) - 1
@@ -187,43 +185,40 @@ class _Builder:
         return norm(conv(x))
 
 
-def _copy_given(builder, groups, weights):
-    """Copy layers that no channel group touches: the statistics of a Normalization, say.
+def _fill(builder, groups, cut):
+    """Give the new layers what they have from the old ones; return where each variable comes from.
 
-    With random weights only those that training never changes.
+    With random weights that is only what training never changes: the statistics of a Normalization, say.
     """
-    for name, op in {call.name: call.op for call in groups.trace.calls}.items():
-        ruled = any((name, w.name) in groups.weights for w in getattr(op, "weights", ()))
-        if ruled or not getattr(op, "weights", ()):
-            continue
-        if weights == "inherit" or not op.trainable_variables:
-            store = {}
-            op.save_own_variables(store)
-            builder.made[name].load_own_variables(store)
-
-
-def _inherit(builder, groups, cut):
-    """Give the new layers what stays of the old ones' weights; return where each comes from."""
     origins = []
     for name, op in {call.name: call.op for call in groups.trace.calls}.items():
-        old_weights = getattr(op, "weights", ())
-        new_weights = getattr(builder.made[name], "weights", ())
-        for old, new in zip(old_weights, new_weights, strict=True):
+        weights, new = getattr(op, "weights", ()), builder.made[name]
+        ruled = any((name, w.name) in groups.weights for w in weights)
+        if weights and not ruled and (cut.inherits or not op.trainable_variables):
+            store = {}
+            op.save_own_variables(store)
+            new.load_own_variables(store)
+        if not cut.inherits:
+            continue
+        for old_weight, new_weight in zip(weights, getattr(new, "weights", ()), strict=True):
 
-            def take(array, name=name, weight=old.name):
+            def take(array, name=name, weight=old_weight.name):
                 return cut.take(name, weight, array)
 
-            new.assign(take(ops.convert_to_numpy(old)))
-            origins.append((old, new, take))
+            if ruled:
+                new_weight.assign(take(ops.convert_to_numpy(old_weight)))
+            origins.append((old_weight, new_weight, take))
+    if cut.inherits:
+        _open_projections(builder, cut)
+    return origins
+
+
+def _open_projections(builder, cut):
+    """Let the channels that stay through the inserted projections as they are."""
     for conv, norm, channels, out in builder.projections:
         passes = cut.positions(channels)[:, None] == cut.positions(out)[None, :]
         conv.kernel.assign(passes.astype("float32").reshape(conv.kernel.shape))
         norm.gamma.assign(np.full(norm.gamma.shape, np.sqrt(1 + norm.epsilon)))
-    return origins
-
-
-def _is_tensor(x):
-    return isinstance(x, keras.KerasTensor)
 
 
 def _norm_name(projection):

@@ -11,6 +11,7 @@ import numpy as np
 from keras import layers
 
 from adprune_keras.channels import GIVEN, SOMEWHERE_ELSE, Sum, Walk, called
+from adprune_keras.trace import tensors_in
 
 _ZERO_TO_ZERO = {  # functions of one channel alone, by their value at zero
     *("celu", "elu", "gelu", "hard_shrink", "hard_silu", "hard_tanh", "leaky_relu", "linear", "mish"),
@@ -71,52 +72,53 @@ def is_relu(op):
     return getattr(op, "activation", None) in (keras.activations.relu, keras.activations.relu6)
 
 
-def _convolution(walk, call, c):
-    op, axis = call.op, _channel_axis(call.op, call.inputs[0])
-    if op.groups > 1 and op.groups == call.inputs[0].shape[axis]:
-        return _depthwise(walk, call, c)
+def _produce(walk, call, c, key, kernels, parts=1):
+    """Any layer that mixes the channels it reads and makes new ones.
+
+    `kernels(ids read, ids made)` says which axes of which weight follow them; `key` is the width in the
+    layer's config, and `parts` the groups of a grouped convolution.
+    """
+    axis = channel_axis(call.op, call.inputs[0])
     ids = walk.read(call, c, axis)
-    out = walk.make(call, c, axis, op.filters, "filters", op.groups)
-    if op.groups > 1:
-        walk.parts.append((ids, op.groups, called(call)))
-    walk.weigh(call, "kernel", {-2: ids, -1: out.ids}, op.groups)
+    out = walk.make(call, c, axis, getattr(call.op, key), key)
+    if parts > 1:
+        walk.parts += [(run, parts, called(call)) for run in (out.ids, ids)]
+    for name, axes in kernels(ids, out.ids).items():
+        walk.weigh(call, name, axes, parts)
     walk.weigh(call, "bias", {0: out.ids})
     return _activate(walk, call, out)
+
+
+def _convolution(walk, call, c):
+    op = call.op
+    if op.groups > 1 and op.groups == call.inputs[0].shape[channel_axis(op, call.inputs[0])]:
+        return _depthwise(walk, call, c)
+    return _produce(
+        walk, call, c, "filters", lambda ids, made: {"kernel": {-2: ids, -1: made}}, op.groups
+    )
 
 
 def _transposed(walk, call, c):
-    axis = _channel_axis(call.op, call.inputs[0])
-    ids = walk.read(call, c, axis)
-    out = walk.make(call, c, axis, call.op.filters, "filters")
-    walk.weigh(call, "kernel", {-1: ids, -2: out.ids})
-    walk.weigh(call, "bias", {0: out.ids})
-    return _activate(walk, call, out)
+    return _produce(walk, call, c, "filters", lambda ids, made: {"kernel": {-1: ids, -2: made}})
 
 
 def _separable(walk, call, c):
-    axis = _channel_axis(call.op, call.inputs[0])
-    ids = walk.read(call, c, axis)
-    out = walk.make(call, c, axis, call.op.filters, "filters")
-    walk.weigh(call, "depthwise_kernel", {-2: ids})
-    walk.weigh(call, "pointwise_kernel", {-2: ids.repeat(call.op.depth_multiplier), -1: out.ids})
-    walk.weigh(call, "bias", {0: out.ids})
-    return _activate(walk, call, out)
+    def kernels(ids, made):
+        spread = ids.repeat(call.op.depth_multiplier)
+        return {"depthwise_kernel": {-2: ids}, "pointwise_kernel": {-2: spread, -1: made}}
+
+    return _produce(walk, call, c, "filters", kernels)
 
 
 def _dense(walk, call, c):
-    axis = len(call.inputs[0].shape) - 1
-    ids = walk.read(call, c, axis)
-    out = walk.make(call, c, axis, call.op.units, "units")
-    walk.weigh(call, "kernel", {0: ids, 1: out.ids})
-    walk.weigh(call, "bias", {0: out.ids})
-    return _activate(walk, call, out)
+    return _produce(walk, call, c, "units", lambda ids, made: {"kernel": {0: ids, 1: made}})
 
 
 # Layers that treat each channel alone.
 
 
 def _depthwise(walk, call, c):
-    op, axis = call.op, _channel_axis(call.op, call.inputs[0])
+    op, axis = call.op, channel_axis(call.op, call.inputs[0])
     if not c.known:
         return walk.opaque(call)
     if c.axis != axis:
@@ -166,13 +168,13 @@ def _not_at_zero(walk, call, c):
 
 def _spatial(walk, call, c):
     """Pooling, padding, cropping, upsampling: they leave the channels where they are."""
-    if c.axis != _channel_axis(call.op, call.inputs[0]):
+    if c.axis != channel_axis(call.op, call.inputs[0]):
         return walk.stop(call, SOMEWHERE_ELSE)
     return c
 
 
 def _global_pooling(walk, call, c):
-    if c.axis != _channel_axis(call.op, call.inputs[0]):
+    if c.axis != channel_axis(call.op, call.inputs[0]):
         return walk.stop(call, SOMEWHERE_ELSE)
     return c if call.op.keepdims else replace(c, axis=1)
 
@@ -188,7 +190,7 @@ def _reduce(walk, call, c):
 
 
 def _batch_norm(walk, call, c):
-    if call.op.axis % len(call.inputs[0].shape) != c.axis:
+    if channel_axis(call.op, call.inputs[0]) != c.axis:
         return walk.stop(call, "normalises another axis than the channels'")
     for weight in ("gamma", "beta", "moving_mean", "moving_variance"):
         walk.weigh(call, weight, {0: c.ids})
@@ -301,7 +303,7 @@ def _add(walk, call, c):
 
 def _elementwise(walk, call, product=False, add=False):
     shape = call.outputs[0].shape
-    arrays = [a for a in call.args if not _has_tensor(a) and np.ndim(a)]
+    arrays = [a for a in call.args if not tensors_in(a) and np.ndim(a)]
     inputs = [(t, walk.at[id(t)]) for t in call.inputs]
     known = [x for _, x in inputs if x.known]
     if arrays or any(len(t.shape) != len(shape) for t, _ in inputs):
@@ -356,13 +358,12 @@ def _elementwise(walk, call, product=False, add=False):
     return out
 
 
-def _channel_axis(op, tensor):
+def channel_axis(op, tensor):
+    """Return the axis that a layer takes for the channels' in a tensor."""
+    if isinstance(op, layers.BatchNormalization):
+        return op.axis % len(tensor.shape)
     first = getattr(op, "data_format", "channels_last") == "channels_first"
     return 1 if first else len(tensor.shape) - 1
-
-
-def _has_tensor(structure):
-    return any(isinstance(t, keras.KerasTensor) for t in keras.tree.flatten(structure))
 
 
 def _of(names, rule):

@@ -163,7 +163,7 @@ def trace(model):
     return Trace(tuple(calls), tuple(twin.inputs), tuple(twin.outputs), nested)
 
 
-def inner_inputs(plain, args):
+def _inner_inputs(plain, args):
     """New inputs for a nested model, of the shapes that it is called with."""
     shapes = [x.shape for x in tree.flatten(args[0])]
     new = [keras.Input(batch_shape=s, dtype=x.dtype) for s, x in zip(shapes, plain.inputs, strict=True)]
@@ -183,19 +183,19 @@ def _trace(plain, prefix, inputs, calls, nested):
     def record(stand_in, *args, **kwargs):
         outputs = stand_in(*args, **kwargs)
         name, op = prefix + stand_in.op.name, stand_in.op
-        ins = _tensors(stands((args, kwargs)))
+        ins = tensors_in(stands((args, kwargs)))
         if not is_nested(op):
-            calls.append(Call(name, op, stands(args), ins, _tensors(outputs)))
+            calls.append(Call(name, op, stands(args), ins, tensors_in(outputs)))
             return outputs
         nested.setdefault(name, ins)
         inner_calls, graph = [], as_functional(op)
-        twin = _trace(graph, name + "/", inner_inputs(graph, args), inner_calls, nested)
+        twin = _trace(graph, name + "/", _inner_inputs(graph, args), inner_calls, nested)
         keep.append(twin)
         same.update({id(t): outer for t, outer in zip(twin.inputs, ins, strict=True)})
         for c in inner_calls:
             calls.append(Call(c.name, c.op, stands(c.args), stands(c.inputs), c.outputs))
         inner = stands(tuple(twin.outputs))
-        same.update({id(t): i for t, i in zip(_tensors(outputs), inner, strict=True)})
+        same.update({id(t): i for t, i in zip(tensors_in(outputs), inner, strict=True)})
         keep.append(outputs)
         return outputs
 
@@ -210,5 +210,6 @@ class _Twin:
     keep: list
 
 
-def _tensors(structure):
+def tensors_in(structure):
+    """Return the symbolic tensors in a nested structure, as a tuple."""
     return tuple(t for t in tree.flatten(structure) if isinstance(t, keras.KerasTensor))

@@ -11,7 +11,7 @@ from adprune_keras import data, models, plots, report, run
 from adprune_keras._version import __version__
 from adprune_keras.accounting import cost
 from adprune_keras.callback import ADPrune, open_entry
-from adprune_keras.groups import SHORTCUTS
+from adprune_keras.groups import SHORTCUTS, layer_widths
 from adprune_keras.rebuild import WEIGHTS
 from adprune_keras.widths import WidthRule
 
@@ -170,7 +170,8 @@ def train():
         f"{dataset.test_examples} test images of {dataset.input_shape}, {dataset.classes} classes; "
         f"{baseline.deployed.macs:,} MACs and {baseline.deployed.params:,} parameters deployed."
     )
-    dense = open_entry(model, 0, 0, baseline) | {"outcome": "final", "reason": "dense: --noprune"}
+    dense = open_entry(layer_widths(model), 0, 0, baseline, baseline)
+    dense |= {"outcome": "final", "reason": "dense: --noprune"}
 
     def rate(epoch, _):
         start, length = 0, FLAGS.epochs
