@@ -242,6 +242,8 @@ def _from_files(dataset):
 def _tfds(name, data_dir, download):
     import tensorflow_datasets as tfds
 
+    import adprune_keras.tiny_imagenet  # noqa: F401  TensorFlow Datasets knows it from here on
+
     try:
         builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except (tfds.core.DatasetNotFoundError, ValueError) as e:
@@ -278,10 +280,17 @@ def _tfds(name, data_dir, download):
 
 def _fetch(builder, name, download):
     """Download and prepare, if that was asked for and can work; else say how to get the data."""
-    ways = (
-        "Either run once with download on (`--download`) where there is a network, or prepare it "
-        f"elsewhere (`tfds build {name}`) and give the folder as data_dir (`--data_dir`)."
+    from adprune_keras import tiny_imagenet
+
+    other_way = (
+        f"prepare it elsewhere (`tfds build {name}`) and give the folder as data_dir (`--data_dir`)"
     )
+    if name == tiny_imagenet.NAME:
+        by_hand = builder.data_dir_root / "downloads" / "manual"
+        if tiny_imagenet.manual_source(by_hand):
+            return builder.download_and_prepare()
+        other_way = f"put the official {tiny_imagenet.FOLDER}.zip into {by_hand}"
+    ways = f"Either run once with download on (`--download`) where there is a network, or {other_way}."
     if not download:
         raise ValueError(f"'{name}' is not prepared in {builder.data_dir}. {ways}")
     host = urllib.parse.urlparse(builder.info.homepage).hostname
