@@ -19,6 +19,7 @@ from adprune_keras.schedule import (
     Schedule,
     decide,
     is_last,
+    profile,
     why_never,
 )
 from adprune_keras.swap import Meter, Net, current_net, optimizer_recipe, swap
@@ -77,7 +78,9 @@ class ADPrune(keras.callbacks.Callback):
         record: list of dicts, plain data. One entry for each stretch of epochs that a net trained:
             `net` (index), `start` and `epochs` (epoch counts), `widths`, `cost`, `ops_reduction`
             and `params_reduction` (against net0, both counts), `logs` and `densities` (per epoch),
-            `channel_densities` (its last epoch), `outcome` and `reason`.
+            `channel_densities` (its last epoch), `profile` (convex, flat or concave: the slope of its
+            AE, flat within `min_delta` an epoch), `outcome` (training, pruned, rolled back or final)
+            and `reason`.
 
     Raises:
         ValueError: an argument out of its range; at the start of training, a model that is not
@@ -227,6 +230,7 @@ class ADPrune(keras.callbacks.Callback):
         entry["channel_densities"] = {k: v.tolist() for k, v in density.channels.items()}
 
         series = entry["logs"]["activation_density"]
+        entry["profile"] = profile(series, self.schedule.min_delta)
         decision = decide(self.schedule, series, self._net, done, self._epochs, self._final_since)
         widths, last = None, False
         if decision.action == PRUNE:
@@ -239,6 +243,7 @@ class ADPrune(keras.callbacks.Callback):
         if decision.reason:
             entry["reason"] = decision.reason
         if decision.action in (PRUNE, ROLLBACK):
+            entry["outcome"] = "pruned" if decision.action == PRUNE else "rolled back"
             self._pending = decision, widths, density.channels, last
         elif decision.action == KEEP:
             self._final_since, self._previous = done, None
@@ -285,16 +290,14 @@ class ADPrune(keras.callbacks.Callback):
 
     def _apply(self, pending, done):
         decision, widths, densities, reached = pending
-        before, entry = self._net, self.record[-1]
+        before = self._net
         if decision.action == PRUNE:
-            entry["outcome"] = "pruned"
             seed = None if self.seed is None else self.seed + before + 1
             scores = densities if self.weights == "inherit" else None
             new = rebuild(self.model, self._groups, widths, self.weights, scores, seed)
             self._swap(Net(new.model, self._new_optimizer()), self.schedule.rollback, new.origins)
             self._net += 1
         else:
-            entry["outcome"] = "rolled back"
             self._swap(self._previous, keep=False)
             self._net -= 1
         self._open_entry(done)
@@ -388,6 +391,7 @@ def open_entry(widths, net, start, baseline, counted):
         "logs": {},
         "densities": {},
         "channel_densities": {},
+        "profile": "unknown",
         "outcome": "training",
         "reason": "",
     }

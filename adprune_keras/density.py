@@ -99,31 +99,38 @@ def density_model(model, groups=None):
             "Use ReLU after the convolutions that may be pruned."
         )
     parts = [_part(place, groups) for place in groups.relus]
+
+    def density(place, outputs):
+        name = f"{place.name.replace('/', '_')}_{place.call}_density"
+        return ChannelDensity(place.axis, name=name)(outputs)
+
     phase = Phase()
-    aux = _with_densities(as_functional(model), relus, itertools.count(), phase)
+    aux = _measured(as_functional(model), relus, density, "densities", itertools.count(), phase)
     aux.phase = phase
     return aux, parts
 
 
-def _with_densities(plain, relus, calls, phase):
-    """Copy a graph with a density output for each ReLU; `calls` numbers the calls as `trace` does."""
-    densities = []
+def _measured(plain, relus, measure, key, calls, phase):
+    """Copy a graph with `measure(place, outputs)` of each ReLU as outputs under `key`.
+
+    `calls` numbers the calls as `trace` does.
+    """
+    measured = []
 
     def call(stand_in, *args, **kwargs):
         if is_nested(stand_in.op):
-            inner = _with_densities(as_functional(stand_in.op), relus, calls, phase)
-            # Called again, a nested model gets a copy of its own: other calls, other densities.
-            result = StandIn(inner, f"{stand_in.name}_{len(densities)}", phase)(*args, **kwargs)
-            densities.extend(result["densities"])
+            inner = _measured(as_functional(stand_in.op), relus, measure, key, calls, phase)
+            # Called again, a nested model gets a copy of its own: other calls, other activations.
+            result = StandIn(inner, f"{stand_in.name}_{len(measured)}", phase)(*args, **kwargs)
+            measured.extend(result[key])
             return result["outputs"]
         place, outputs = relus.get(next(calls)), stand_in(*args, **kwargs)
         if place is not None:
-            name = f"{place.name.replace('/', '_')}_{place.call}_density"
-            densities.append(ChannelDensity(place.axis, name=name)(outputs))
+            measured.append(measure(place, outputs))
         return outputs
 
     twin = replay(plain, call, phase=phase)
-    return keras.Model(twin.input, {"outputs": twin.output, "densities": densities})
+    return keras.Model(twin.input, {"outputs": twin.output, key: measured})
 
 
 def _part(place, groups):
@@ -199,6 +206,33 @@ def activation_density(model, data, batch_size=128, shortcuts="project"):
     if not batches:
         raise ValueError("`data` has no batch to measure. Received: an empty " + type(data).__name__)
     return merge(parts, sums).channels
+
+
+def activation_maps(model, images):
+    """Return what each ReLU puts out for some images, averaged over its channels (Fig. 5).
+
+    The forward pass is inference.
+
+    Args:
+        model: Functional or built Sequential `keras.Model`.
+        images: array (N, H, W, C), prepared as for training.
+
+    Returns:
+        `{name of a ReLU: float array (N, h, w)}` in graph order, of the ReLUs whose output is an image.
+        A ReLU that runs more than once stands there with its first run.
+    """
+    groups, maps = find_groups(model), {}
+    ranks = [len(call.outputs[0].shape) for call in groups.trace.calls]
+    relus = {place.call: place for place in groups.relus if ranks[place.call] == 4}
+
+    def average(place, outputs):
+        return ops.mean(ops.cast(outputs, "float32"), axis=place.axis)
+
+    aux = _measured(as_functional(model), relus, average, "maps", itertools.count(), Phase())
+    found = aux.predict_on_batch(images)["maps"] if relus else []
+    for place, values in zip(relus.values(), found, strict=True):
+        maps.setdefault(place.name, np.asarray(values))
+    return maps
 
 
 def _batches(data, batch_size):

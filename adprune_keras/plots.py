@@ -1,13 +1,21 @@
-"""Figures of a run's record."""
+"""The paper's figures from a run's record. Colours that colour-blind readers can tell apart."""
 
+import matplotlib
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by colour-blind readers too.
+from adprune_keras.accounting import COUNTS
+
+# Okabe and Ito's.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_DEPTH = matplotlib.colormaps["cividis"]
+_MAPS = 9  # panels of a net in Fig. 5, beside the image
 
 
-def density_figure(nets):
-    """Draw total AE and test accuracy over the epochs of a run, net by net (Fig. 1 of the paper).
+def figure_1(nets):
+    """Fig. 1: total AE of successive nets, each over its own epochs, rho marked.
 
     Args:
         nets: list of dicts as in `ADPrune.record`.
@@ -15,25 +23,143 @@ def density_figure(nets):
     Returns:
         A `matplotlib.figure.Figure`; save it with `savefig`.
     """
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    trained, named = {}, set()
+    for net in nets:
+        number, done = net["net"], trained.get(net["net"], 0)
+        trained[number] = done + net["epochs"]
+        epochs = range(done + 1, trained[number] + 1)
+        colour = _COLOURS[number % len(_COLOURS)]
+        label = None if number in named else f"net{number} ({net.get('profile', 'unknown')})"
+        axes.plot(epochs, _series(net, "activation_density"), ".-", color=colour, label=label)
+        named.add(number)
+        if net["outcome"] == "pruned":
+            axes.axvline(trained[number], color=colour, linestyle=":")
+    axes.set_xlabel("epoch of the net (dotted: rho, the net was pruned)")
+    axes.set_ylabel("total AE")
+    axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def figure_2(nets):
+    """Fig. 2 and 3: test accuracy, total AE, and AE of each layer over the epochs of a run.
+
+    Args:
+        nets: list of dicts as in `ADPrune.record`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    measured = any(net["densities"] for net in nets)
+    figure = Figure(figsize=(7, 7.5 if measured else 3.5), layout="constrained")
+    panels = figure.subplots(3 if measured else 1, 1, sharex=True, squeeze=False)[:, 0]
+    depth = {name: i for net in nets for i, name in enumerate(net["densities"])}
+    shades = Normalize(1, max([2, *(1 + i for i in depth.values())]))
     for net in nets:
         epochs = range(net["start"] + 1, net["start"] + net["epochs"] + 1)
         style = {"color": _COLOURS[net["net"] % len(_COLOURS)], "marker": ".", "markersize": 4}
-        label = f"net{net['net']}"
-        if net["ops_reduction"]:
-            ops = net["ops_reduction"]
-            label += f": {ops['paper']:.1f}x / {ops['deployed']:.1f}x fewer MACs (paper / deployed)"
-        above.plot(epochs, _series(net, "activation_density"), label=label, **style)
-        below.plot(epochs, [100 * v for v in _series(net, "val_accuracy")], **style)
+        percent = [100 * v for v in _series(net, "val_accuracy")]
+        panels[0].plot(epochs, percent, label=_label(net), **style)
+        if measured:
+            panels[1].plot(epochs, _series(net, "activation_density"), **style)
+            for name, values in net["densities"].items():
+                panels[2].plot(epochs, values, color=_DEPTH(shades(1 + depth[name])), linewidth=1)
         if net["outcome"] in ("pruned", "rolled back"):
-            for axes in (above, below):
+            for axes in panels:
                 axes.axvline(net["start"] + net["epochs"] + 0.5, color="grey", linestyle=":")
-    above.set_ylabel("total AE")
-    below.set_ylabel("test accuracy (%)")
-    below.set_xlabel("epoch (dotted: pruned)")
-    above.legend(frameon=False, fontsize="small")
+    panels[0].set_ylabel("test accuracy (%)")
+    panels[0].legend(frameon=False, fontsize="small")
+    panels[-1].set_xlabel("epoch (dotted: pruned)")
+    if measured:
+        panels[1].set_ylabel("total AE")
+        panels[2].set_ylabel("AE of each layer")
+        figure.colorbar(ScalarMappable(shades, _DEPTH), ax=panels[2], label="layer, from the input")
     return figure
+
+
+def figure_4(runs):
+    """Fig. 4: test accuracy against OPS and parameters reduction, both ways of counting.
+
+    Args:
+        runs: list of (label, list of dicts as in `ADPrune.record`). Nets that were pruned stand with
+            their accuracy at the prune, small; final nets large.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels, largest = figure.subplots(1, 2, sharey=True), 1.0
+    for n, (label, nets) in enumerate(runs):
+        colour = _COLOURS[n % len(_COLOURS)]
+        nets = [net for net in nets if net["epochs"] and net["ops_reduction"]]
+        accuracy = [100 * _series(net, "val_accuracy")[-1] for net in nets]
+        sizes = [30 if net["outcome"] in ("pruned", "rolled back") else 90 for net in nets]
+        for axes, key in zip(panels, ("ops_reduction", "params_reduction"), strict=True):
+            for count in COUNTS:
+                reduction = [net[key][count] for net in nets]
+                largest = max([largest, *reduction])
+                filled = colour if count == "paper" else "none"
+                axes.scatter(
+                    *(reduction, accuracy, sizes),
+                    facecolors=filled,
+                    edgecolors=colour,
+                    marker="o" if count == "paper" else "D",
+                    label=f"{label}, {count} count",
+                )
+            places = [net[key][COUNTS[0]] for net in nets]
+            axes.plot(places, accuracy, color=colour, linewidth=0.8)
+            for net, x, y in zip(nets, places, accuracy, strict=True):
+                axes.annotate(
+                    f"net{net['net']}", (x, y), (4, 6), textcoords="offset points", fontsize="x-small"
+                )
+    for axes, name in zip(panels, ("OPS reduction", "parameters reduction"), strict=True):
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(0.8, 1.5 * largest)
+        axes.xaxis.set_major_formatter("{x:g}x")
+        axes.set_xlabel(f"{name} (small: at its prune, large: final)")
+    panels[0].set_ylabel("test accuracy (%)")
+    panels[0].legend(frameon=False, fontsize="x-small")
+    return figure
+
+
+def figure_5(maps):
+    """Fig. 5: activations of every other ReLU for one image, averaged over channels, net by net.
+
+    Args:
+        maps: `{"net0": {name: array (h, w)}}` as `run.read_maps` returns it, the image first; the first
+            and the last net are drawn, one row each. A layer's colours start at 0 and end at the
+            largest value that either net reaches there.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    nets = list(dict.fromkeys([next(iter(maps)), list(maps)[-1]]))
+    names = list(maps[nets[0]])
+    relus = names[1::2] if len(names) > _MAPS else names[1:]
+    while len(relus) > _MAPS:
+        relus = relus[::2]
+    figure = Figure(figsize=(1.3 * (1 + len(relus)), 1.6 * len(nets)), layout="constrained")
+    rows = figure.subplots(len(nets), 1 + len(relus), squeeze=False)
+    for net, row in zip(nets, rows, strict=True):
+        for name, axes in zip([names[0], *relus], row, strict=True):
+            values = maps[net].get(name)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if values is not None:
+                top = max(float(np.max(maps[n][name])) for n in nets if name in maps[n])
+                bottom = 0 if name in relus else None
+                axes.imshow(np.asarray(values, "float32"), cmap="viridis", vmin=bottom, vmax=top)
+            axes.set_title(name.replace("/", "/\n"), fontsize=6)
+        row[0].set_ylabel(net)
+    return figure
+
+
+def _label(net):
+    if not net["ops_reduction"]:
+        return f"net{net['net']}"
+    ops = net["ops_reduction"]
+    return f"net{net['net']}: {ops['paper']:.1f}x / {ops['deployed']:.1f}x fewer MACs (paper / deployed)"
 
 
 def _series(net, name):

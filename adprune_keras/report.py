@@ -1,96 +1,92 @@
-"""A run's record as tables. Numbers first, rendering after: rows are plain data, one function prints."""
+"""`adprune-report`: the paper's tables and figures from run directories alone, nothing is trained."""
 
-from adprune_keras.accounting import COUNTS, training_complexity, training_memory_complexity
+import pathlib
+import sys
+
+from absl import app, flags
+
+from adprune_keras import plots, run, tables
+
+FLAGS = flags.FLAGS
+_SUFFIXES = ("png", "svg")
 
 
-def summary_rows(nets):
-    """Return the rows of the run's Table I, one for each entry of `ADPrune.record`.
+def define_flags():
+    """Define the flags of `adprune-report`."""
+    flags.DEFINE_multi_string(
+        "run_dir", None, "Run directory that adprune-train wrote; repeat it to compare.", required=True
+    )
+    flags.DEFINE_string(
+        "output_dir", None, "Where tables and figures go; default: report/ in the (first) run directory."
+    )
+
+
+def write(directories, output_dir=None):
+    """Write Table I to IV (Markdown, CSV) and Fig. 1 to 5 (PNG, SVG) of some runs.
+
+    Fig. 1, 2 and 5 belong to one run each and carry its name where there are several. Fig. 5 needs
+    `maps.npz`, and AE a run that measured it; what a run does not hold is left out.
 
     Args:
-        nets: list of dicts as in `ADPrune.record` (plain data, read back from a record or not).
+        directories: list of run directories.
+        output_dir: directory to write to, or `None` for `report/` in the first run directory.
 
     Returns:
-        list of dicts: `net`, `configuration`, `accuracy` (test accuracy in percent after the entry's
-        last epoch, or `None`), `params` and `ops` (reductions against net0 by count, or `None`),
-        `epochs`, `reason`.
+        list of the paths written.
+
+    Raises:
+        ValueError: no run directory, or a damaged record.
     """
-    return [
-        {
-            "net": f"net{net['net']}",
-            "configuration": list(net["widths"].values()),
-            "accuracy": _last_accuracy(net["logs"]),
-            "params": net["params_reduction"],
-            "ops": net["ops_reduction"],
-            "epochs": net["epochs"],
-            "reason": net["reason"],
-        }
-        for net in nets
-        if net["epochs"]
-    ]
+    runs = [run.read_run(directory) for directory in directories]
+    maps = [run.read_maps(directory) for directory in directories]
+    untrained = [str(d) for d, r in zip(directories, runs, strict=True) if not r.nets]
+    if untrained:
+        raise ValueError(f"These runs hold no net that trained: {untrained}.")
+    output = pathlib.Path(output_dir or pathlib.Path(directories[0]) / "report")
+    output.mkdir(parents=True, exist_ok=True)
+    written, texts = [], []
+
+    def text(name, content):
+        run.write_text(output / name, content)
+        written.append(output / name)
+
+    def figure(name, drawn):
+        for suffix in _SUFFIXES:
+            run.save_figure(output, f"{name}.{suffix}", drawn)
+            written.append(output / f"{name}.{suffix}")
+
+    for name, make in tables.TABLES.items():
+        table = make(runs)
+        text(f"{name}.csv", table.csv())
+        texts.append(table.markdown())
+    text("tables.md", "\n".join(texts))
+    figure("figure4", plots.figure_4([(r.name, r.nets) for r in runs]))
+    for one, maps_of_one in zip(runs, maps, strict=True):
+        suffix = f"_{one.name}" if len(runs) > 1 else ""
+        figure(f"figure2{suffix}", plots.figure_2(one.nets))
+        if any(net["densities"] for net in one.nets):
+            figure(f"figure1{suffix}", plots.figure_1(one.nets))
+        if maps_of_one:
+            figure(f"figure5{suffix}", plots.figure_5(maps_of_one))
+    return written
 
 
-def complexities(nets):
-    """Return `{count: (training complexity, training memory complexity)}` of a run (Eq. 4, IV-D)."""
-    nets = [net for net in nets if net["ops_reduction"] is not None]
-    return {
-        count: (
-            training_complexity((n["ops_reduction"][count], n["epochs"]) for n in nets),
-            training_memory_complexity((n["params_reduction"][count], n["epochs"]) for n in nets),
-        )
-        for count in COUNTS
-    }
+def _main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}. All settings are flags.")
+    try:
+        written = write(FLAGS.run_dir, FLAGS.output_dir)
+    except ValueError as e:
+        sys.exit(f"adprune-report: {e}")
+    print((written[0].parent / "tables.md").read_text())
+    print("\n".join(str(path) for path in written))
 
 
-def summary(nets):
-    """Render a run's Table I and its training complexity as Markdown, both ways of counting.
-
-    Args:
-        nets: list of dicts as in `ADPrune.record`.
-    """
-    lines = markdown(
-        ("net", "configuration", "accuracy", "parameters reduction", "OPS reduction", "epochs"),
-        [
-            (
-                row["net"],
-                "[" + ", ".join(map(str, row["configuration"])) + "]",
-                "n/a" if row["accuracy"] is None else f"{row['accuracy']:.2f} %",
-                _both(row["params"]),
-                _both(row["ops"]),
-                row["epochs"],
-            )
-            for row in summary_rows(nets)
-        ],
-    )
-    epochs = sum(net["epochs"] for net in nets)
-    notes = ["Reductions: paper count / deployed count."]
-    for count, (ops, memory) in complexities(nets).items():
-        notes.append(
-            f"Training complexity ({count} count): {ops:.1f} for {epochs} epochs "
-            f"(dense: {epochs}); memory complexity {memory:.1f}."
-        )
-    notes += [f"{r['net']}: {r['reason'].rstrip('.')}." for r in summary_rows(nets) if r["reason"]]
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
+def main():
+    """Entry point of `adprune-report`."""
+    define_flags()
+    app.run(_main)
 
 
-def markdown(header, rows):
-    """Return a Markdown table as a list of lines, columns padded so that it reads as text too."""
-    cells = [tuple(str(c) for c in row) for row in (header, *rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    padded = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells
-    ]
-    rule = "| " + " | ".join("-" * w for w in widths) + " |"
-    return [padded[0], rule, *padded[1:]]
-
-
-def _both(reduction):
-    if reduction is None:
-        return "n/a"
-    return " / ".join(f"{reduction[count]:.2f}x" for count in COUNTS)
-
-
-def _last_accuracy(logs):
-    for name in ("val_accuracy", "val_sparse_categorical_accuracy", "val_categorical_accuracy"):
-        if logs.get(name):
-            return 100 * logs[name][-1]
-    return None
+if __name__ == "__main__":
+    main()

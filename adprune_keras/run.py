@@ -4,7 +4,10 @@ flags.txt      the flags of the run, an absl flagfile
 record.jsonl   JSON lines: the run (flags, data, versions), each net, the result
 final.keras    the final network, plain Keras
 summary.md     the table
+density.png    accuracy and activation density over the epochs
+maps.npz       what the ReLUs of each net put out for one test image
 export/        what `adprune-export` made of it
+report/        what `adprune-report` made of it
 """
 
 import contextlib
@@ -13,9 +16,30 @@ import math
 import os
 import pathlib
 import tempfile
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
 
 SCHEMA = 1
-_FILES = ("flags.txt", "record.jsonl", "final.keras", "summary.md", "density.png")
+_FILES = ("flags.txt", "record.jsonl", "final.keras", "summary.md", "density.png", "maps.npz")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a record holds.
+
+    Attributes:
+        name: str, of the run directory.
+        header: dict: flags, data, versions.
+        nets: list of dicts, as in `ADPrune.record`.
+        result: dict, or `None` where training did not end.
+    """
+
+    name: str
+    header: dict
+    nets: list
+    result: dict | None
 
 
 @contextlib.contextmanager
@@ -109,6 +133,45 @@ def read_record(directory):
             "Update adprune_keras."
         )
     return entries
+
+
+def read_run(directory):
+    """Read a run directory's record as a `Run`; errors as in `read_record`."""
+    entries = read_record(directory)
+    kinds = {"net": [], "result": []}
+    for entry in entries[1:]:
+        kinds.get(entry.get("kind"), []).append(entry)
+    name = pathlib.Path(directory).resolve().name
+    return Run(name, entries[0], kinds["net"], next(iter(kinds["result"]), None))
+
+
+def save_maps(directory, nets):
+    """Write `maps.npz`.
+
+    Args:
+        directory: the run directory.
+        nets: `{"net0": {name: float array (h, w)}}`: the image and the averaged activations of each net.
+    """
+    arrays = {
+        f"{net}|{name}": a.astype("float16") for net, maps in nets.items() for name, a in maps.items()
+    }
+    with atomic(pathlib.Path(directory) / "maps.npz") as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def read_maps(directory):
+    """Read `maps.npz` back as `save_maps` took it, in order; `{}` where the run has none."""
+    path, nets = pathlib.Path(directory) / "maps.npz", {}
+    if not path.is_file():
+        return nets
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for key in file.files:
+                net, name = key.split("|", 1)
+                nets.setdefault(net, {})[name] = file[key]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as e:
+        raise ValueError(f"The activation maps of a run are damaged. Received: {path}: {e}") from e
+    return nets
 
 
 def save_model(directory, model):

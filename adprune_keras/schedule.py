@@ -105,19 +105,23 @@ def slope(series):
     return float(epochs @ values / (epochs @ epochs))
 
 
-def trend(series, tolerance):
-    """Name the slope of a series: `"falling"`, `"flat"`, `"rising"`, or `"unknown"` for NaN.
+def profile(series, tolerance):
+    """Name the profile of a net's AE as the paper does, by its slope (section III-A).
 
     Args:
         series: total AE after each epoch of the current net.
         tolerance: float, AE per epoch; a smaller slope is flat.
+
+    Returns:
+        `"convex"`: AE falls, so there is redundancy to prune. `"flat"`. `"concave"`: AE rises, so the
+        net needs more of what it has. `"unknown"`: fewer than two epochs, or NaN.
     """
     value = slope(series)
     if not isfinite(value):
         return "unknown"
     if abs(value) <= tolerance:
         return "flat"
-    return "rising" if value > 0 else "falling"
+    return "concave" if value > 0 else "convex"
 
 
 def decide(schedule, series, net, done, epochs, final_since=None):
@@ -156,7 +160,7 @@ def decide(schedule, series, net, done, epochs, final_since=None):
     )
     # Delta judges the last prune, and net0 had none: in its first epochs AE of a net with batch norm
     # rises from where initialisation put it, redundant or not.
-    if net > 0 and trend(series, schedule.min_delta) == "rising":
+    if net > 0 and profile(series, schedule.min_delta) == "concave":
         rising = f"{saturation}, but rising by {slope(series):.4f} an epoch over net{net}"
         if schedule.rollback:
             return Decision(ROLLBACK, f"{rising}: the last prune went too far")

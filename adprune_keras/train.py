@@ -7,10 +7,11 @@ import time
 import keras
 from absl import app, flags
 
-from adprune_keras import data, models, plots, report, run
+from adprune_keras import data, models, plots, run, tables
 from adprune_keras._version import __version__
 from adprune_keras.accounting import cost
 from adprune_keras.callback import ADPrune, open_entry
+from adprune_keras.density import activation_maps
 from adprune_keras.groups import SHORTCUTS, layer_widths
 from adprune_keras.rebuild import WEIGHTS
 from adprune_keras.widths import WidthRule
@@ -128,6 +129,26 @@ class _Seconds(keras.callbacks.Callback):
         self.total = time.perf_counter() - self._begin
 
 
+class _Maps(keras.callbacks.Callback):
+    """Keeps what the ReLUs of each net put out for one image, from the net's last epoch (Fig. 5)."""
+
+    def __init__(self, current, image):
+        super().__init__()
+        self.current, self.image, self.nets = current, image, {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.current()["outcome"] != "training":
+            self._keep()
+
+    def on_train_end(self, logs=None):
+        self._keep()
+
+    def _keep(self):
+        net, maps = f"net{self.current()['net']}", activation_maps(self.model, self.image)
+        self.nets.pop(net, None)  # a net that was gone back to comes last
+        self.nets[net] = {"image": self.image.mean(axis=-1)[0]} | {k: v[0] for k, v in maps.items()}
+
+
 def learning_rate_at(schedule, base, epoch, length):
     """Learning rate of an epoch of a net's training.
 
@@ -171,7 +192,6 @@ def train():
         f"{baseline.deployed.macs:,} MACs and {baseline.deployed.params:,} parameters deployed."
     )
     dense = open_entry(layer_widths(model), 0, 0, baseline, baseline)
-    dense |= {"outcome": "final", "reason": "dense: --noprune"}
 
     def rate(epoch, _):
         start, length = 0, FLAGS.epochs
@@ -182,25 +202,29 @@ def train():
         return learning_rate_at(FLAGS.lr_schedule, FLAGS.learning_rate, epoch - start, length)
 
     seconds = _Seconds()
+    image = next(iter(dataset.test))[0][:1].numpy()
+    maps = _Maps(lambda: prune.record[-1] if prune else dense, image)
     scheduler = keras.callbacks.LearningRateScheduler(rate)
     history = model.fit(
         dataset.train,
         epochs=FLAGS.epochs,
         validation_data=dataset.test,
-        callbacks=[*([prune] if prune else []), scheduler, seconds],
+        callbacks=[*([prune] if prune else []), scheduler, seconds, maps],
         shuffle=False,  # the data set shuffles itself
         verbose=FLAGS.progress,
     )
     run.save_model(directory, model)
     dense |= {"epochs": len(history.epoch), "logs": history.history}
+    dense |= {"outcome": "final", "reason": "dense: --noprune"}
     nets = prune.record if prune else [dense]
     last = {name: values[-1] for name, values in history.history.items()}
     result = {"kind": "result", "fit_seconds": seconds.total, "epochs": len(history.epoch), **last}
     entries = [_header(dataset), *({"kind": "net", **net} for net in nets), result]
     run.write_record(directory, entries)
-    table = report.summary(nets)
+    table = tables.summary(nets)
     run.write_text(directory / "summary.md", table)
-    run.save_figure(directory, "density.png", plots.density_figure(nets))
+    run.save_maps(directory, maps.nets)
+    run.save_figure(directory, "density.png", plots.figure_2(nets))
     print(f"\n{table}\nTrained in {seconds.total:.0f} s. The run is in {directory}.")
     if FLAGS.export:
         from adprune_keras.export.main import export_run

@@ -11,9 +11,9 @@ from adprune_keras.schedule import (
     Schedule,
     decide,
     is_last,
+    profile,
     saturated,
     slope,
-    trend,
     why_never,
 )
 
@@ -61,7 +61,7 @@ def test_nan_is_no_plateau_and_has_no_slope():
     assert not saturated([0.4, float("nan"), 0.4], 1e-3, 2, 1)
     assert not saturated([float("nan")] * 5, 1e-3, 2, 1)
     assert math.isnan(slope([0.4, float("nan")]))
-    assert trend([0.4, float("nan")], 1e-3) == "unknown"
+    assert profile([0.4, float("nan")], 1e-3) == "unknown"
 
 
 def test_slope_is_the_least_squares_line():
@@ -71,10 +71,10 @@ def test_slope_is_the_least_squares_line():
 
 
 @pytest.mark.parametrize(
-    ("series", "expected"), [(CONVEX, "falling"), (FLAT, "flat"), (RISING, "rising")]
+    ("series", "expected"), [(CONVEX, "convex"), (FLAT, "flat"), (RISING, "concave")]
 )
-def test_trend(series, expected):
-    assert trend(series, 1e-3) == expected
+def test_profile(series, expected):
+    assert profile(series, 1e-3) == expected
 
 
 def test_too_late_to_prune_keeps_the_net():
