@@ -218,7 +218,14 @@ def test_rollback_restores_the_net_before(monkeypatch, capsys):
 
     model = compiled(resnet())
     prune = ADPrune(min_epochs=2, final_epochs=3)
-    fit(model, prune, epochs=16, callbacks=[Keep()])
+    note = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: outcomes.append(prune.record[-1]["outcome"])
+    )
+    outcomes = []
+    fit(model, prune, epochs=16, callbacks=[Keep(), note])
+    # other callbacks see at an epoch's end that the net they hold is about to go
+    assert [i + 1 for i, o in enumerate(outcomes) if o != "training"] == [4, 9]
+    assert [e["profile"] for e in prune.record] == ["convex", "concave", "flat"]
     assert [(e["net"], e["start"], e["epochs"], e["outcome"]) for e in prune.record] == [
         (0, 0, 4, "pruned"),
         (1, 4, 5, "rolled back"),

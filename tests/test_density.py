@@ -5,7 +5,7 @@ from keras import layers
 from toys import compiled, images, plain_cnn, sequential_cnn, two_channels
 
 from adprune_keras import ADPrune, activation_density
-from adprune_keras.density import density_model, merge
+from adprune_keras.density import activation_maps, density_model, merge
 
 # Four images; of their 16 pixels 11 are positive, 4 negative, 1 zero.
 PIXELS = np.array([[1, 2, 3, -4], [-1, 5, 6, 0], [1, 1, 1, 1], [-1, -2, 3, 4]], "float32").reshape(
@@ -161,3 +161,25 @@ def test_model_without_relu():
     )
     with pytest.raises(ValueError, match=r"has no ReLU.*Received: activations \['gelu'\]"):
         activation_density(model, images(3)[0])
+
+
+def test_activation_maps_are_the_mean_over_channels_of_each_relu_with_an_image():
+    """Fig. 5, in a nested model called twice too: the first call's map stands for both."""
+    inner = keras.Sequential([keras.Input((4, 4, 3)), layers.Conv2D(3, 1), layers.ReLU()], name="inner")
+    inputs = keras.Input((4, 4, 3))
+    x = layers.ReLU(name="first")(inputs)
+    y = inner(inner(x))
+    outputs = layers.Dense(2, activation="relu", name="vector")(layers.Flatten()(y))
+    model = keras.Model(inputs, outputs)
+    images = np.random.default_rng(0).normal(size=(5, 4, 4, 3)).astype("float32")
+    maps = activation_maps(model, images)
+    positive = np.maximum(images, 0)
+    assert list(maps) == ["first", f"inner/{inner.layers[-1].name}"]
+    np.testing.assert_allclose(maps["first"], positive.mean(axis=-1), rtol=1e-5)
+    once = keras.ops.convert_to_numpy(inner(positive)).mean(axis=-1)
+    np.testing.assert_allclose(list(maps.values())[1], once, rtol=1e-4, atol=1e-6)
+
+
+def test_activation_maps_of_a_model_without_a_relu():
+    inputs = keras.Input((4, 4, 3))
+    assert activation_maps(keras.Model(inputs, layers.Conv2D(2, 1)(inputs)), np.ones((1, 4, 4, 3))) == {}
