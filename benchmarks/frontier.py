@@ -1,0 +1,249 @@
+"""Controls that the paper lacks: does activation density beat what costs the same to train or to run?
+
+    python benchmarks/frontier.py --data=cifar10.npz --output=frontier
+
+One data set, one recipe, several arms a seed; each finished arm is a JSON line in --output, and a second
+call of the same command goes on where the first ended. `net0` is one dense net a seed, stopped at
+--prune_at epochs of a cosine schedule over --epochs; the arms that prune all start from it:
+
+adprune random   widths by density, new weights, the learning-rate schedule afresh (the paper)
+adprune inherit  widths by density, the densest channels keep weights and momentum, the schedule goes on
+random channels  as adprune inherit, but the channels that stay are drawn
+uniform inherit  as adprune inherit, but all layers have the same share of their width, at equal MACs
+dense            the dense network for --epochs
+scratch          adprune's final network from scratch, for --epochs
+scratch, MACs    the same, for as many epochs as cost what adprune's whole run cost in MACs
+uniform          the network of uniform width from scratch, for --epochs
+uniform, MACs    the same, at equal training MACs
+
+The first 10,000 training images, quarter width, batch 128, SGD with momentum 0.9, weight decay 5e-4; all
+test images. Two to three hours a seed on two cores.
+"""
+
+import collections
+import json
+import pathlib
+import statistics
+import time
+
+import keras
+import numpy as np
+from absl import app, flags
+from matplotlib.figure import Figure
+
+from adprune_keras import ADPrune, cost, data, models, ops_reduction, params_reduction, run
+from adprune_keras.groups import find_groups
+from adprune_keras.rebuild import rebuild
+from adprune_keras.swap import Net, optimizer_recipe, swap
+from adprune_keras.tables import markdown
+from adprune_keras.train import learning_rate_at
+from adprune_keras.widths import WidthRule, next_widths
+
+FLAGS = flags.FLAGS
+PRUNED = ("adprune random", "adprune inherit", "random channels", "uniform inherit")
+SCRATCH = ("dense", "scratch", "scratch, MACs", "uniform", "uniform, MACs")
+COUNT = "deployed"  # what equal MACs are equal in
+
+
+def define_flags():
+    """Define the flags of this benchmark."""
+    flags.DEFINE_string("data", None, "An .npz file of CIFAR-10.", required=True)
+    flags.DEFINE_string("output", None, "Folder for results, net0s and the figure.", required=True)
+    flags.DEFINE_string("network", "ResNet18", "Network of the factories.")
+    flags.DEFINE_float("learning_rate", 0.1, "Of SGD, at the start.")
+    flags.DEFINE_float("width_scale", 0.25, "Widths against the network's own.")
+    flags.DEFINE_integer("train_examples", 10000, "Training images.")
+    flags.DEFINE_integer("epochs", 20, "Epochs of an arm.")
+    flags.DEFINE_integer("prune_at", 7, "Epochs of net0 before the prune.")
+    flags.DEFINE_integer("round_to", 1, "WidthRule(round_to=...).")
+    flags.DEFINE_multi_integer("seed", [0, 1], "Seeds.")
+    flags.DEFINE_multi_enum("arm", [*PRUNED, *SCRATCH], [*PRUNED, *SCRATCH], "Arms to run.")
+
+
+class Bench:
+    """One seed: its data, its net0, and the arms that it runs."""
+
+    def __init__(self, seed):
+        self.seed = seed
+        self.folder = pathlib.Path(FLAGS.output)
+        self.dataset = data.load(
+            FLAGS.data, batch_size=128, train_examples=FLAGS.train_examples, seed=seed
+        )
+        self.widths = {
+            name: max(1, round(w * FLAGS.width_scale))
+            for name, w in models.default_widths(FLAGS.network).items()
+        }
+        self.dense_cost = cost(self.build(self.widths))
+
+    def build(self, widths):
+        """Return a compiled network of new weights, the same for the same seed and widths."""
+        keras.utils.set_random_seed(self.seed)
+        model = models.NETWORKS[FLAGS.network](
+            input_shape=self.dataset.input_shape, classes=self.dataset.classes, widths=widths
+        )
+        optimizer = keras.optimizers.SGD(FLAGS.learning_rate, momentum=0.9, weight_decay=5e-4)
+        loss = "sparse_categorical_crossentropy"
+        model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
+        return model
+
+    def fit(self, model, epochs, start=0, length=None, callbacks=()):
+        """Train by cosine decay over `length` epochs, of which `start` are over; return accuracies."""
+
+        def rate(epoch, _):
+            return learning_rate_at("cosine", FLAGS.learning_rate, start + epoch, length or epochs)
+
+        history = model.fit(
+            self.dataset.train,
+            epochs=epochs,
+            validation_data=self.dataset.test,
+            callbacks=[*callbacks, keras.callbacks.LearningRateScheduler(rate)],
+            shuffle=False,
+            verbose=0,
+        )
+        return history.history["val_accuracy"]
+
+    def net0(self):
+        """Train net0, or load it: a compiled model with its optimizer's state, and its densities."""
+        path = self.folder / f"net0_{self.seed}.keras"
+        facts = path.with_suffix(".json")
+        if not facts.exists():
+            model = self.build(self.widths)
+            watch = ADPrune(prune_at=[FLAGS.prune_at + 1], verbose=0)  # it measures, and never prunes
+            begin = time.perf_counter()
+            self.fit(model, FLAGS.prune_at, length=FLAGS.epochs, callbacks=[watch])
+            entry = watch.record[0]
+            with run.atomic(path) as temporary:
+                model.save(temporary)
+            known = {"densities": entry["channel_densities"], "accuracy": entry["logs"]["val_accuracy"]}
+            run.write_text(facts, json.dumps(known | {"seconds": time.perf_counter() - begin}))
+        known = json.loads(facts.read_text())
+        densities = {name: np.array(d) for name, d in known["densities"].items()}
+        return keras.models.load_model(path), densities, known["seconds"]
+
+    def target(self, uniform):
+        """Return the widths that the arms prune to: by density, or uniform at the same MACs."""
+        _, densities, _ = self.net0()
+        means = {name: d.mean() for name, d in densities.items()}
+        by_density = next_widths(self.widths, means, WidthRule(round_to=FLAGS.round_to))
+        if not uniform:
+            return by_density
+        wanted, low, high = cost(self.build(by_density)).deployed.macs, 0.0, 1.0
+
+        def scaled(share):
+            return {name: max(1, round(w * share)) for name, w in self.widths.items()}
+
+        def off(share):
+            return cost(self.build(scaled(share))).deployed.macs - wanted
+
+        for _ in range(8):  # to half a percent of the widths
+            middle = (low + high) / 2
+            low, high = (low, middle) if off(middle) > 0 else (middle, high)
+        return scaled(min((low, high), key=lambda share: abs(off(share))))
+
+    def arm(self, name):
+        """Run one arm; return its line of results."""
+        widths = self.widths if name == "dense" else self.target("uniform" in name)
+        begin, before = time.perf_counter(), 0.0
+        if name in PRUNED:
+            model, accuracy, before = self.pruned(name, widths)
+            epochs = [FLAGS.prune_at, FLAGS.epochs - FLAGS.prune_at]
+        else:
+            model = self.build(widths)
+            epochs = [FLAGS.epochs]
+            if name.endswith("MACs"):
+                again = ops_reduction(self.dense_cost, cost(model), COUNT)
+                epochs = [round(FLAGS.prune_at * again + FLAGS.epochs - FLAGS.prune_at)]
+            accuracy = self.fit(model, epochs[0])
+        final = cost(model)
+        shares = {c: 1 / ops_reduction(self.dense_cost, final, c) for c in ("paper", "deployed")}
+        return {
+            "arm": name,
+            "seed": self.seed,
+            "accuracy": accuracy[-1],
+            "epochs": epochs,
+            "widths": list(widths.values()),
+            "ops_reduction": {c: 1 / share for c, share in shares.items()},
+            "params_reduction": {c: params_reduction(self.dense_cost, final, c) for c in shares},
+            "complexity": {c: sum(epochs[:-1]) + epochs[-1] * share for c, share in shares.items()},
+            "seconds": before + time.perf_counter() - begin,
+        }
+
+    def pruned(self, name, widths):
+        """Prune net0 and train on; return the model, its accuracies, and the seconds of net0."""
+        model, densities, seconds = self.net0()
+        weights = "random" if name == "adprune random" else "inherit"
+        scores = densities if name in ("adprune inherit", "uniform inherit") else None
+        recipe, groups = optimizer_recipe(model.optimizer), find_groups(model)
+        new = rebuild(model, groups, widths, weights, scores, self.seed + 1)
+        swap(model, Net(new.model, recipe()), new.origins)
+        start = FLAGS.prune_at if weights == "inherit" else 0
+        left = FLAGS.epochs - FLAGS.prune_at
+        return model, self.fit(model, left, start, start + left), seconds
+
+
+def finished():
+    """Return the results that the output folder holds, as `{(arm, seed): line}`."""
+    path = pathlib.Path(FLAGS.output) / "arms.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {(line["arm"], line["seed"]): line for line in map(json.loads, lines)}
+
+
+def summarize(results):
+    """Print the table of means with the spread over seeds, and draw accuracy against training MACs."""
+    arms = collections.defaultdict(list)
+    for (arm, _), line in results.items():
+        arms[arm].append(line)
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes, rows = figure.subplots(), []
+    for arm in [a for a in (*PRUNED, *SCRATCH) if a in arms]:
+        lines = arms[arm]
+        percent = [100 * line["accuracy"] for line in lines]
+
+        def both(key, form="{:.2f}x", lines=lines):
+            return " / ".join(
+                form.format(statistics.mean(line[key][c] for line in lines))
+                for c in ("paper", "deployed")
+            )
+
+        rows.append(
+            (
+                *(arm, len(lines), f"{statistics.mean(percent):.2f} %"),
+                f"{min(percent):.2f} to {max(percent):.2f}",
+                *(both("ops_reduction"), both("params_reduction"), both("complexity", "{:.1f}")),
+                f"{statistics.mean(line['seconds'] for line in lines):.0f}",
+            )
+        )
+        x = [line["complexity"][COUNT] for line in lines]
+        marker = "o" if arm in PRUNED else "s"
+        axes.scatter(x, percent, label=arm, marker=marker)
+    header = ("arm", "seeds", "accuracy", "range", "OPS reduction", "parameters reduction")
+    print("\n".join(markdown((*header, "training complexity", "seconds"), rows)))
+    print("Reductions and complexities: paper count / deployed count.")
+    axes.set_xlabel("training complexity (epochs of the dense network, deployed count)")
+    axes.set_ylabel("test accuracy (%)")
+    axes.legend(fontsize="x-small")
+    for suffix in ("png", "svg"):
+        run.save_figure(FLAGS.output, f"frontier.{suffix}", figure)
+
+
+def main(_):
+    """Run the arms that are missing; print the table of all."""
+    folder = pathlib.Path(FLAGS.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in FLAGS.seed:
+        missing = [arm for arm in FLAGS.arm if (arm, seed) not in finished()]
+        bench = Bench(seed) if missing else None
+        for arm in missing:
+            line = bench.arm(arm)
+            with open(folder / "arms.jsonl", "a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(
+                f"seed {seed}, {arm}: {100 * line['accuracy']:.2f} %, {line['seconds']:.0f} s",
+                flush=True,
+            )
+    summarize(finished())
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
