@@ -229,9 +229,9 @@ def activation_maps(model, images):
         return ops.mean(ops.cast(outputs, "float32"), axis=place.axis)
 
     aux = _measured(as_functional(model), relus, average, "maps", itertools.count(), Phase())
-    found = aux.predict_on_batch(images)["maps"] if relus else []
+    found = aux(ops.convert_to_tensor(images), training=False)["maps"] if relus else []
     for place, values in zip(relus.values(), found, strict=True):
-        maps.setdefault(place.name, np.asarray(values))
+        maps.setdefault(place.name, ops.convert_to_numpy(values))
     return maps
 
 

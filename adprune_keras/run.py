@@ -152,9 +152,7 @@ def save_maps(directory, nets):
         directory: the run directory.
         nets: `{"net0": {name: float array (h, w)}}`: the image and the averaged activations of each net.
     """
-    arrays = {
-        f"{net}|{name}": a.astype("float16") for net, maps in nets.items() for name, a in maps.items()
-    }
+    arrays = {f"{net}|{name}": array for net in nets for name, array in nets[net].items()}
     with atomic(pathlib.Path(directory) / "maps.npz") as temporary:
         np.savez_compressed(temporary, **arrays)
 

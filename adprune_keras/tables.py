@@ -101,11 +101,9 @@ def summary(nets):
             f"Training complexity ({count} count): {ops:.1f} for {epochs} epochs "
             f"(dense: {epochs}); memory complexity {memory:.1f}."
         )
-    notes += [
-        f"net{row['net']} ({row['profile']} AE): {row['reason'].rstrip('.')}."
-        for row in rows
-        if row["reason"]
-    ]
+    for row in rows:
+        shape = "" if row["profile"] == "unknown" else f" ({row['profile']} AE)"
+        notes += [f"net{row['net']}{shape}: {row['reason'].rstrip('.')}."] if row["reason"] else []
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
 
 

@@ -57,11 +57,13 @@ VGG11 = _factory("VGG11", vgg, _VGG.format("VGG-11"))
 VGG13 = _factory("VGG13", vgg, _VGG.format("VGG-13"))
 VGG16 = _factory("VGG16", vgg, _VGG.format("VGG-16"))
 VGG19 = _factory("VGG19", vgg, _VGG.format("VGG-19"))
+VGG19First8 = _factory("VGG19First8", vgg, _VGG.format("What section III-B leaves of VGG-19"))
 ResNet18 = _factory("ResNet18", resnet, _RESNET.format("ResNet-18"))
 ResNet34 = _factory("ResNet34", resnet, _RESNET.format("ResNet-34"))
 ResNet50 = _factory("ResNet50", resnet, _RESNET.format("ResNet-50 (bottleneck blocks)"))
 
-NETWORKS = {f.__name__: f for f in (VGG11, VGG13, VGG16, VGG19, ResNet18, ResNet34, ResNet50)}
+_FAMILIES = ((VGG11, VGG13, VGG16, VGG19, VGG19First8), (ResNet18, ResNet34, ResNet50))
+NETWORKS = {factory.__name__: factory for family in _FAMILIES for factory in family}
 
 
 def default_widths(network):

@@ -8,6 +8,7 @@ from adprune_keras.models.plans import BATCH_NORM, check_input, resolve_widths
 # Convolutions in each of the five stages, and the width that a stage starts from.
 _STAGES = {"VGG11": (1, 1, 2, 2, 2), "VGG13": (2, 2, 2, 2, 2)}
 _STAGES |= {"VGG16": (2, 2, 3, 3, 3), "VGG19": (2, 2, 4, 4, 4)}
+_STAGES |= {"VGG19First8": (2, 2, 4, 0, 0)}
 _WIDTHS = (64, 128, 256, 512, 512)
 
 
@@ -38,7 +39,7 @@ def build(network, input_shape, classes, widths, classifier_activation):
             )(x)
             x = layers.BatchNormalization(**BATCH_NORM, name=f"block{stage}_bn{i}")(x)
             x = layers.ReLU(name=f"block{stage}_relu{i}")(x)
-        if min(height, width) >= 2:  # an image of one pixel has nothing left to pool
+        if depth and min(height, width) >= 2:  # an image of one pixel has nothing left to pool
             x = layers.MaxPooling2D(2, name=f"block{stage}_pool")(x)
             height, width = height // 2, width // 2
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)

@@ -1,0 +1,83 @@
+"""Every study in configs/ parses, builds, and trains two epochs with a prune between them."""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+from test_tiny_imagenet import official
+
+tfds = pytest.importorskip("tensorflow_datasets")
+
+from adprune_keras import paper, run, train  # noqa: E402
+
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.flags") if path.stem != "digits")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Data sets in the very form of the real ones, prepared by their own builders: a few images each."""
+    data_dir = tmp_path_factory.mktemp("tfds")
+    rng = np.random.default_rng(0)
+
+    def split_generators(self, dl_manager):
+        labels = [f for f in self.info.features if f in ("label", "coarse_label")]
+
+        def examples(count):
+            for i in range(count):
+                image = rng.integers(0, 256, (32, 32, 3), "uint8")
+                yield i, {"id": str(i), "image": image} | dict.fromkeys(labels, i % 10)
+
+        return {"train": examples(20), "test": examples(10)}
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("cifar10", "cifar100"):
+            patch.setattr(tfds.builder_cls(name), "_split_generators", split_generators)
+            tfds.builder(name, data_dir=data_dir).download_and_prepare()
+    official(data_dir / "downloads" / "manual")
+    return data_dir
+
+
+@pytest.fixture(scope="module")
+def flags():
+    train.define_flags()
+    return train.FLAGS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config(name, prepared, flags, tmp_path):
+    study = paper.STUDIES.get(name.removesuffix("-small"))
+    short = ["--epochs=2", "--train_examples=6", "--test_examples=4", "--batch_size=3", "--progress=0"]
+    prune = ["--prune_at=1", "--final_epochs=1"] if study else []
+    where = [f"--data_dir={prepared}", f"--run_dir={tmp_path / 'run'}"]
+    with flagsaver.flagsaver():
+        flags(["adprune-train", f"--flagfile={CONFIGS / name}.flags", *short, *prune, *where])
+        train.train()
+    keras.utils.clear_session()
+    found = run.read_run(tmp_path / "run")
+    assert len(found.nets) == (2 if study else 1)
+    assert sum(net["epochs"] for net in found.nets) == 2
+    before, after = (list(found.nets[n]["widths"].values()) for n in (0, -1))
+    if study:
+        assert (found.header["flags"]["dataset"], found.header["flags"]["network"]) == (
+            *(study.dataset, study.network),
+        )
+        scale = 4 if name.endswith("-small") else 1
+        assert before == [w // scale for w in study.nets[0].widths]
+        assert all(new <= old for new, old in zip(after, before, strict=True)) and after != before
+    else:
+        whole = paper.STUDIES["cifar10_vgg19"].nets[1].widths[:8]
+        assert before == [(w + 2) // 4 for w in whole] if "small" in name else list(whole)
+
+
+def test_each_study_has_its_config_with_the_papers_epochs_and_a_small_twin():
+    for name, study in paper.STUDIES.items():
+        text = (CONFIGS / f"{name}.flags").read_text()
+        rho = [net.epochs for net in study.nets[: [n.final for n in study.nets].index(True)]]
+        stops = [str(sum(rho[: i + 1])) for i in range(len(rho))]
+        assert f"\n--prune_at={','.join(stops)}\n" in text
+        assert f"\n--final_epochs={study.cycle}\n" in text
+        assert f"\n--epochs={sum(rho) + study.cycle}\n" in text
+        assert (CONFIGS / f"{name}-small.flags").exists()
