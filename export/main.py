@@ -8,7 +8,7 @@ from absl import app, flags, logging
 from adprune_keras.export.pipeline import FORMATS, export_model
 from adprune_keras.export.verify import VerificationError
 
-from adprune_keras import report, run
+from adprune_keras import run, tables
 from adprune_keras.accounting import cost
 
 FLAGS = flags.FLAGS
@@ -61,7 +61,7 @@ def table(rows):
     """
     header = ("format", "status", "bytes", "MACs", "parameters", "accuracy", "Keras", "difference")
     return "\n".join(
-        report.markdown(
+        tables.markdown(
             header,
             [
                 (
