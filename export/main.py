@@ -1,104 +1,134 @@
-"""`adprune-export`: a run directory or a `.keras` file in, verified ONNX and TFLite files out."""
+"""`adprune-export`: a run directory or a `.keras` file in, verified ONNX and TFLite files out.
+
+Exit status: 0, all files verified and written; 1, nothing exported (flags, input, data); 2, a file
+failed its checks and was not written, the others were.
+"""
 
 import pathlib
 import sys
 import types
 
 from absl import app, flags, logging
-from adprune_keras.export.pipeline import FORMATS, export_model
+from adprune_keras.export import card
+from adprune_keras.export.formats import FORMATS, resolve
+from adprune_keras.export.pipeline import export_model
 from adprune_keras.export.verify import VerificationError
 
 from adprune_keras import run, tables
 from adprune_keras.accounting import cost
 
 FLAGS = flags.FLAGS
+FAILED = 2
+_FORMATS = "; ".join(f"{name}: {form.about}" for name, form in FORMATS.items())
 
 
 def define_flags():
     """Define the flags of `adprune-export`."""
     flags.DEFINE_string("run_dir", None, "Run directory written by adprune-train.")
     flags.DEFINE_string("model", None, "A .keras file, instead of a run directory.")
-    flags.DEFINE_list("formats", ["onnx", "tflite"], f"Formats: {', '.join(FORMATS)}.")
+    flags.DEFINE_list("formats", ["onnx", "tflite"], f"Formats, or all. {_FORMATS}.")
     flags.DEFINE_string("output_dir", None, "Where the files go; default: export/ beside the model.")
     flags.DEFINE_string(
         "dataset",
         None,
-        "With --model: data set whose test images the files are checked on, as in adprune-train.",
+        "With --model: data set whose test images the files are checked on, and whose training images "
+        "calibrate int8, as in adprune-train.",
+    )
+    flags.DEFINE_integer("batch_size", None, "Fix the batch of the files; default: dynamic.", 1)
+    flags.DEFINE_bool(
+        "pixel_input", False, "Files take uint8 pixels and normalise them: what a camera gives."
+    )
+    flags.DEFINE_float(
+        "accuracy_points",
+        None,
+        "Accuracy that a file may lose against Keras, in points; default: 0.1 for float, 1.0 for int8.",
+        0.0,
     )
 
 
-def export_run(directory, formats, output_dir=None):
-    """Export the final net of a run, checked on the test set that the run was trained with."""
+def export_run(directory, formats, output_dir=None, **options):
+    """Export the final net of a run, checked on the test set that the run was trained with.
+
+    Args:
+        directory: the run directory.
+        formats: as in `export_model`.
+        output_dir: where the files go; `export/` in the run directory by default.
+        options: `pixel_input`, and further arguments of `export_model`.
+    """
     import keras
 
     from adprune_keras.train import load_data
 
-    header = run.read_record(directory)[0]
+    names = resolve(formats)
+    found = run.read_run(directory)
     model = keras.models.load_model(run.model_path(directory))
-    dataset = load_data(types.SimpleNamespace(**header["flags"]))
-    _export(model, output_dir or pathlib.Path(directory) / "export", formats, dataset.test)
+    dataset = load_data(types.SimpleNamespace(**found.header["flags"] | {"augment": "none"}))
+    last = found.nets[-1]
+    facts = {
+        "net": f"net{last['net']}",
+        "widths": last["widths"],
+        "ops_reduction": last["ops_reduction"],
+        "params_reduction": last["params_reduction"],
+    }
+    accuracy = (found.result or {}).get("val_accuracy")
+    expected = None if accuracy is None else 100 * accuracy
+    output = output_dir or pathlib.Path(directory) / "export"
+    _export(model, output, names, dataset, facts, expected_accuracy=expected, **options)
 
 
-def export_file(path, formats, dataset=None, output_dir=None):
+def export_file(path, formats, dataset=None, output_dir=None, **options):
     """Export a `.keras` file, checked on a data set's test images or on random ones."""
     import keras
 
     from adprune_keras import data
 
-    path = pathlib.Path(path)
+    names, path = resolve(formats), pathlib.Path(path)
     if path.suffix != ".keras" or not path.is_file():
         raise ValueError(f"--model must be an existing .keras file. Received: {path}")
     model = keras.models.load_model(path)
-    test = data.load(dataset).test if dataset else None
-    _export(model, output_dir or path.parent / "export", formats, test)
+    loaded = data.load(dataset, augment="none") if dataset else None
+    _export(model, output_dir or path.parent / "export", names, loaded, {}, **options)
 
 
-def table(rows):
-    """Render an export report as a Markdown table.
-
-    Args:
-        rows: what `export_model` returns.
-    """
-    header = ("format", "status", "bytes", "MACs", "parameters", "accuracy", "Keras", "difference")
-    return "\n".join(
-        tables.markdown(
-            header,
-            [
-                (
-                    name,
-                    "failed" if row["problems"] else "verified",
-                    _text(row["bytes"], "{:,}"),
-                    _text(row.get("macs"), "{:,}"),
-                    _text(row.get("params"), "{:,}"),
-                    _text(row.get("accuracy"), "{:.2f} %"),
-                    _text(row.get("keras_accuracy"), "{:.2f} %"),
-                    _text(row.get("difference"), "{:.1e}"),
-                )
-                for name, row in rows.items()
-            ],
-        )
-    )
+def table(report):
+    """Render an export report as a Markdown table."""
+    return "\n".join(tables.markdown(*card.rows(report)))
 
 
-def _export(model, directory, formats, test_data):
+def _export(model, directory, names, dataset, facts, pixel_input=False, **options):
+    needs = [name for name in names if FORMATS[name].calibrated]
+    if dataset is None and (needs or pixel_input):
+        what = needs + ["--pixel_input"] * pixel_input
+        raise ValueError(f"Without --dataset there are no training images for these: {', '.join(what)}.")
+    if dataset is not None:
+        facts |= {"classes": dataset.classes, "mean": dataset.mean, "std": dataset.std}
     logging.set_verbosity(logging.ERROR)  # the converters narrate; what counts is checked below
-    print(f"Exporting {', '.join(formats)} to {directory} ...", flush=True)
+    print(f"Exporting {', '.join(names)} to {directory} ...", flush=True)
     try:
-        rows, failure = export_model(model, directory, formats, test_data), None
+        report, failure = (
+            export_model(
+                model,
+                directory,
+                names,
+                dataset and dataset.test,
+                dataset and dataset.train,
+                normalization=(dataset.mean, dataset.std) if pixel_input else None,
+                facts=facts,
+                **options,
+            ),
+            None,
+        )
     except VerificationError as e:
-        rows, failure = e.report, e
+        report, failure = e.report, e
     deployed = cost(model).deployed
-    images = max(row["images"] for row in rows.values())
+    images = max(row["images"] for row in report.values())
     print(
-        f"\n{table(rows)}\n\nRun on {images:,} images. Expected by cost(model).deployed: "
+        f"\n{table(report)}\n\nRun on {images:,} images. Expected by cost(model).deployed: "
         f"{deployed.macs:,} MACs, {deployed.params:,} parameters."
     )
     if failure:
-        sys.exit(f"adprune-export: {failure}")
-
-
-def _text(value, form):
-    return "n/a" if value is None else form.format(value)
+        print(f"adprune-export: {failure}", file=sys.stderr)
+        sys.exit(FAILED)
 
 
 def _main(argv):
@@ -106,11 +136,16 @@ def _main(argv):
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}. All settings are flags.")
     if bool(FLAGS.run_dir) == bool(FLAGS.model):
         raise app.UsageError("Give either --run_dir or --model.")
+    options = {
+        "batch_size": FLAGS.batch_size,
+        "pixel_input": FLAGS.pixel_input,
+        "accuracy_points": FLAGS.accuracy_points,
+    }
     try:
         if FLAGS.run_dir:
-            export_run(FLAGS.run_dir, FLAGS.formats, FLAGS.output_dir)
+            export_run(FLAGS.run_dir, FLAGS.formats, FLAGS.output_dir, **options)
         else:
-            export_file(FLAGS.model, FLAGS.formats, FLAGS.dataset, FLAGS.output_dir)
+            export_file(FLAGS.model, FLAGS.formats, FLAGS.dataset, FLAGS.output_dir, **options)
     except ValueError as e:
         sys.exit(f"adprune-export: {e}")
 

@@ -1,125 +1,242 @@
 """`export_model`: convert, verify from the file, and only then give the file its name."""
 
+import hashlib
 import json
+import os
 import pathlib
-from dataclasses import dataclass
-from typing import Any
+import tempfile
 
-import keras
 import numpy as np
-from adprune_keras.export import count, runtimes, to_onnx, to_tflite
+from adprune_keras.export import convert, metadata
+from adprune_keras.export.card import card
+from adprune_keras.export.formats import FORMATS, resolve
 from adprune_keras.export.prepare import inference_model
-from adprune_keras.export.verify import VerificationError, verify
+from adprune_keras.export.verify import Expected, VerificationError, verify
 
 from adprune_keras import run
 from adprune_keras.accounting import cost
 
 _RANDOM_IMAGES = 64
+_CALIBRATION_IMAGES = 200
+_BATCH = 128
 
 
-@dataclass(frozen=True)
-class Format:
-    """How one format is written, run and counted."""
-
-    file: str
-    convert: Any
-    open: Any
-    count: Any
-
-
-FORMATS = {
-    "onnx": Format("model.onnx", to_onnx.convert, runtimes.OnnxFile, count.onnx_total),
-    "tflite": Format("model.tflite", to_tflite.convert, runtimes.TfliteFile, count.tflite_total),
-}
-
-
-def export_model(model, directory, formats, test_data=None):
+def export_model(
+    model,
+    directory,
+    formats,
+    test_data=None,
+    calibration_data=None,
+    *,
+    batch_size=None,
+    normalization=None,
+    accuracy_points=None,
+    expected_accuracy=None,
+    facts=None,
+    seed=0,
+    time_limit=convert.TIME_LIMIT,
+):
     """Export a trained model and prove each file by running it.
 
-    A file is converted under a temporary name, opened and run in ONNX Runtime or LiteRT, and renamed
-    to `model.onnx`, `model.tflite` only when every check has passed: it opens, its inputs and
-    outputs have the expected names, shapes and types, its answers are finite and within 1e-5 of the
-    largest logit of Keras', the MACs recounted from it equal `cost(model).deployed.macs`, and its
-    accuracy is within 0.1 points of Keras'. `export.json` beside it holds the figures.
+    A file is converted in a process of its own under a temporary name, opened and run in ONNX Runtime
+    or LiteRT, and gets its final name only when every check has passed: it opens, uses built-in
+    operations only, has exactly the expected inputs, outputs, types and metadata, the MACs and
+    parameters recounted from it equal `cost(model).deployed`, its answers are finite, near Keras'
+    (within 1e-5 of the largest logit for float32, 2e-3 float16, 2e-2 dynamic range, 5e-2 int8), the same
+    in another batch size, and its accuracy on all of `test_data` is no more than `accuracy_points` below
+    Keras'. `export.json` beside the files holds the figures, `README_model.md` how to run them.
 
     Args:
-        model: trained Functional or built Sequential `keras.Model`, float32, one input and output.
-            A softmax at the end is left out of the file, which answers with logits.
+        model: trained Functional or built Sequential `keras.Model` of any float policy, one input
+            and one output. Layers that only training uses are left out, and a softmax at the end.
         directory: str or path, made if absent.
-        formats: list of `"onnx"` and `"tflite"`.
+        formats: list of names in `formats.FORMATS`, or `["all"]`.
         test_data: batches of (images, labels) as a `tf.data.Dataset` or iterable, or a pair of arrays,
-            scaled as in training; labels are ints. All of it is used. Without it 64 random
-            images are compared and no accuracy is measured.
+            scaled as in training; labels are ints. All of it is used. Without it 64 random images are
+            compared and no accuracy is measured.
+        calibration_data: training images for the int8 formats, scaled as in training: an array or an
+            iterable of batches (images, or (images, labels)). 200 of the first 2,000 are drawn.
+        batch_size: int or `None` (default): a dynamic batch.
+        normalization: `None`, or (mean, std) per channel in pixel units: the files then take uint8
+            pixels and normalise them themselves.
+        accuracy_points: float or `None`: accuracy that a file may lose, in points. Defaults to the
+            format's own limit: 0.1 for float, 1.0 for int8.
+        expected_accuracy: float or `None`: accuracy in percent that Keras must reach on `test_data`
+            within half a point, as it did in training; shuffled labels or another scaling show here.
+        facts: dict of plain data for the files' metadata, or `None`.
+        seed: int, of the choice of calibration images.
+        time_limit: seconds that the conversion to one format may take.
 
     Returns:
-        dict `{format: {"file", "bytes", "macs", "params", "difference", "accuracy",
-        "keras_accuracy", "images", "problems"}}`.
+        dict `{format: {"file", "bytes", "sha256", "macs", "params", "difference", "agreement",
+        "accuracy", "keras_accuracy", "images", "problems"}}`.
 
     Raises:
-        ValueError: unknown format, or a model that cannot be exported; nothing is written.
+        ValueError: unknown format, unusable data, or a model that cannot be exported; nothing is
+            written.
         VerificationError: a check failed; the file is not there, the message lists all mismatches.
 
     Example:
     >>> export_model(model, "export", ["onnx", "tflite"], test_data=(x_test, y_test))
     """
-    formats = list(formats)
-    unknown = [f for f in formats if f not in FORMATS]
-    if unknown or not formats:
-        raise ValueError(
-            f"Unknown export format. Expected one or more of {list(FORMATS)}. Received: {formats}"
-        )
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "The converters need Keras on TensorFlow. Received: backend "
-            f"'{keras.backend.backend()}'. Save the model and run "
-            "`KERAS_BACKEND=tensorflow adprune-export --model=FILE.keras`."
-        )
-    inference = inference_model(model)
-    deployed = cost(inference).deployed
-    batches = _reference(inference, test_data)
+    names = resolve(formats)
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise ValueError(f"`batch_size` must be an int of at least 1 or None. Received: {batch_size!r}")
+    model, removed = inference_model(model, normalization)
+    reference = _reference(model, test_data, normalization)
+    _check_accuracy(reference, expected_accuracy)
+    calibration = None
+    if any(FORMATS[name].calibrated for name in names):
+        calibration = _calibration(calibration_data, model, normalization, seed)
+    described = metadata.describe(model, _plain_facts(model, facts, normalization))
+    pixels = normalization is not None
+    expected = expectation(model, reference, described, batch_size, pixels, accuracy_points)
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    report = {name: _export(FORMATS[name], inference, deployed, batches, directory) for name in formats}
-    run.write_text(directory / "export.json", json.dumps(run.plain(report), indent=1) + "\n")
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=directory) as folder:
+        settings = (batch_size, pixels, calibration, described, time_limit)
+        errors = convert.convert(model, names, folder, *settings)
+        report = {}
+        for name in names:
+            made = pathlib.Path(folder) / FORMATS[name].file
+            report[name] = _take(made, FORMATS[name], expected, errors.get(name), directory)
+    text = json.dumps(run.plain(report), indent=1) + "\n"
+    run.write_text(directory / "export.json", text)
+    run.write_text(directory / "README_model.md", card(model, report, expected, removed))
     failed = [f"{name}: {p}" for name, row in report.items() for p in row["problems"]]
     if failed:
         raise VerificationError("Verification failed: " + "; ".join(failed), report)
     return report
 
 
-def _export(form, model, deployed, batches, directory):
-    """Convert and verify one format; the file keeps its final name only if nothing was found."""
+def expectation(model, reference, described, batch_size=None, pixels=False, points=None):
+    """Return what every file of an inference graph must be, as `verify.Expected`; arguments as there."""
+    counted = cost(model)
+    kernels = [row for row in counted.rows if row.macs]
+    return Expected(
+        shape=tuple(model.inputs[0].shape[1:]),
+        classes=model.outputs[0].shape[-1],
+        batch_size=batch_size,
+        pixels=pixels,
+        macs=counted.deployed.macs,
+        kernels=[row.params for row in kernels if row.params],
+        biases=sum(row.bias for row in kernels),
+        batches=reference,
+        metadata=described,
+        points=points,
+    )
+
+
+def _take(made, form, expected, error, directory):
+    """Verify one file; move it to its final name only if nothing was found."""
     path = directory / form.file
-    row = {"file": form.file, "bytes": None}
-    try:
-        with run.atomic(path) as temporary:
-            form.convert(model, temporary)
-            verdict = verify(model, deployed, temporary, form.open, form.count, batches)
-            row |= {**vars(verdict), "bytes": temporary.stat().st_size}
-            if verdict.problems:
-                raise _FailedError
-    except _FailedError:
+    row = {"file": form.file, "bytes": None, "sha256": None}
+    if error:
+        row |= {"problems": [error], "images": 0}
+    else:
+        content = made.read_bytes()
+        row |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        row |= vars(verify(made, form, expected))
+    if row["problems"]:
         path.unlink(missing_ok=True)  # an older file under this name is not of this model
+        return row
+    with open(made, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(made, path)
     return row
 
 
-class _FailedError(Exception):
-    """Leaves the atomic block without giving the file its name."""
+def _plain_facts(model, facts, normalization):
+    known = dict(facts or {})
+    if normalization is not None:
+        known["normalization"] = [[float(v) for v in values] for values in normalization]
+    known["deployed"] = vars(cost(model).deployed)
+    return run.plain(known)
 
 
-def _reference(model, test_data):
-    """List (images, labels, Keras' logits) batch by batch."""
+def _pixels(images, normalization):
+    """The images as the files take them: as they are, or back as the pixels that they were."""
+    if normalization is None:
+        return np.asarray(images, "float32")
+    mean, std = (np.asarray(v, "float32") for v in normalization)
+    return np.clip(np.round(np.asarray(images) * std + mean), 0, 255).astype("uint8")
+
+
+def _batches(data):
+    """Yield (images, labels or `None`) from arrays, a pair of arrays, or an iterable of batches."""
+    if hasattr(data, "shape"):
+        data = (data, None)
+    if isinstance(data, tuple) and hasattr(data[0], "shape"):
+        x, y = data
+        for i in range(0, len(x), _BATCH):
+            yield x[i : i + _BATCH], None if y is None else y[i : i + _BATCH]
+        return
+    for batch in data:
+        yield batch if isinstance(batch, tuple) else (batch, None)
+
+
+def _reference(model, test_data, normalization):
+    """List (images as the file takes them, labels, Keras' logits) batch by batch."""
+    shape = tuple(model.inputs[0].shape[1:])
     if test_data is None:
-        shape = (_RANDOM_IMAGES, *model.inputs[0].shape[1:])
-        test_data = [(np.random.default_rng(0).standard_normal(shape).astype("float32"), None)]
-    elif isinstance(test_data, tuple) and hasattr(test_data[0], "shape"):
-        x, y = test_data
-        test_data = [(x[i : i + 128], y[i : i + 128]) for i in range(0, len(x), 128)]
-    batches = []
-    for images, labels in test_data:
-        images = np.asarray(images, dtype="float32")
+        rng = np.random.default_rng(0)
+        test_data = rng.standard_normal((_RANDOM_IMAGES, *shape)).astype("float32")
+        if normalization is not None:  # any pixels will do
+            mean, std = (np.asarray(v, "float32") for v in normalization)
+            test_data = (rng.integers(0, 256, test_data.shape) - mean) / std
+    reference = []
+    for images, labels in _batches(test_data):
+        images = _pixels(images, normalization)
+        if images.shape[1:] != shape:
+            raise ValueError(
+                f"The images of `test_data` do not fit the model. Received: shape {images.shape[1:]}, "
+                f"expected {shape}"
+            )
         labels = None if labels is None else np.asarray(labels).reshape(-1)
-        batches.append((images, labels, np.asarray(model.predict_on_batch(images))))
-    if not batches:
+        logits = np.asarray(model.predict_on_batch(images.astype("float32")))
+        reference.append((images, labels, logits))
+    if not reference:
         raise ValueError("`test_data` has no batch to compare. Received: an empty data set")
-    return batches
+    return reference
+
+
+def _check_accuracy(reference, expected):
+    """Refuse test data on which the trained model is not what it was in training."""
+    if expected is None or any(labels is None for _, labels, _ in reference):
+        return
+    right = [np.argmax(logits, -1) == labels for _, labels, logits in reference]
+    found = 100 * float(np.mean(np.concatenate(right)))
+    if not abs(found - expected) <= 0.5:
+        raise ValueError(
+            f"The Keras model reaches {found:.2f} % on `test_data`, but {expected:.2f} % in its "
+            "training. These are not the same images, labels or scaling. Nothing was exported."
+        )
+
+
+def _calibration(data, model, normalization, seed):
+    """Draw calibration images, as the graph takes them."""
+    shape = tuple(model.inputs[0].shape[1:])
+    if data is None:
+        raise ValueError(
+            "The int8 formats need `calibration_data`: training images, scaled as in training. "
+            "Received: None"
+        )
+    images = []
+    for x, _ in _batches(data):
+        images.extend(np.asarray(x))
+        if len(images) >= 10 * _CALIBRATION_IMAGES:
+            break
+    x = np.asarray(images)
+    if x.shape[1:] != shape or not len(x) or x.dtype.kind not in "fiu":
+        raise ValueError(
+            f"`calibration_data` must hold images of shape {shape}. "
+            f"Received: {len(x)} of shape {x.shape[1:]} and dtype {x.dtype}"
+        )
+    if not np.all(np.isfinite(x)):
+        raise ValueError("`calibration_data` must be finite. Received: images with NaN or inf")
+    chosen = np.random.default_rng(seed).permutation(len(x))[:_CALIBRATION_IMAGES]
+    x = _pixels(x[np.sort(chosen)], normalization).astype("float32")
+    if normalization is None:
+        return x
+    ends = np.stack([np.full(shape, v, "float32") for v in (0, 255)])  # uint8 is then the pixel itself
+    return np.concatenate([x, ends])

@@ -1,27 +1,41 @@
-"""The graph that ships: float32, inference only, ending in logits."""
+"""The graph that ships: float32, inference only, ending in logits, under canonical names."""
+
+import inspect
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops, tree
 
-from adprune_keras.trace import as_functional
+from adprune_keras.trace import as_functional, is_nested
+
+INPUT, OUTPUT = "image", "logits"
+# Largest difference from the trained model that a copy may show, relative to its largest output.
+_SAME = {"float32": 1e-5}
+_SAME_IN_HALF_PRECISION = 5e-2
+_IDLE = (layers.Identity, layers.ActivityRegularization)
 
 
-def inference_model(model):
-    """Return the part of a trained model that ships, sharing its weights.
+def inference_model(model, normalization=None):
+    """Return a copy of a trained model as it ships.
 
-    A softmax of its own at the end is left out: it does not change which class wins, and the logits
-    are what int8 files and numeric checks need. The model is called once, as the converters expect.
+    The copy is float32 throughout and has no layer that only training uses: one without weights that
+    takes `training` and, for inference, returns what it gets (dropout, noise, augmentation). A softmax
+    at the end is left out: it does not change which class wins, and the logits are what int8 files and
+    numeric checks need. Its input is named `image`. It is compared with the trained model before it is
+    returned.
 
     Args:
-        model: trained Functional or built Sequential `keras.Model`, one input and one output.
+        model: trained Functional or built Sequential `keras.Model`, one input and one output, of any
+            float policy.
+        normalization: `None`, or (mean, std) per channel in pixel units: then the copy takes pixels
+            from 0 to 255 and normalises them itself.
 
     Returns:
-        A `keras.Model`.
+        `(copy, removed)`: a `keras.Model`, and the names of the layers that were left out.
 
     Raises:
-        ValueError: several inputs or outputs, a policy other than float32, or weights that are not
-            finite.
+        ValueError: several inputs or outputs, an open image size, a quantised layer, weights that are
+            not finite, or a copy that does not answer as the model does.
     """
     plain = as_functional(model)
     if len(plain.inputs) != 1 or len(plain.outputs) != 1:
@@ -29,29 +43,150 @@ def inference_model(model):
             "Export takes models with one input and one output. Received: "
             f"{len(plain.inputs)} inputs and {len(plain.outputs)} outputs"
         )
-    top = next(op for op in plain.operations if _makes(op, plain.outputs[0]))
-    if _is_softmax(top):
-        plain = keras.Model(plain.inputs[0], top.input, name=plain.name)
-    for layer in plain.layers:
-        if layer.dtype_policy.compute_dtype != "float32":
-            raise ValueError(
-                "Export takes float32 models. Received: layer "
-                f"'{layer.name}' with policy '{layer.dtype_policy.name}'"
-            )
-    for weight in plain.weights:
-        if not np.all(np.isfinite(keras.ops.convert_to_numpy(weight))):
-            raise ValueError(f"A weight is not finite. Received: '{weight.path}' with NaN or inf")
-    shape = plain.inputs[0].shape[1:]
+    shape = tuple(plain.inputs[0].shape[1:])
     if None in shape:
         raise ValueError(f"Export takes models of a fixed image size. Received: input shape {shape}")
-    plain(np.zeros((1, *shape), "float32"), training=False)
-    return plain
+    copy = _Copy()
+    clean = copy.model(plain, keras.Input(shape, name=INPUT), strip=True)
+    copy.fill()
+    if normalization is not None:
+        mean, std = (np.asarray(v, "float32") for v in normalization)
+        pixels = keras.Input(shape, name=INPUT)
+        scaled = layers.Rescaling(1 / std, -mean / std, name="normalization")(pixels)
+        clean = keras.Model(pixels, clean(scaled), name=plain.name)
+    _compare(plain, clean, shape, normalization, copy.stripped)
+    return clean, copy.removed
 
 
-def names(model):
-    """Return the names that the file's input and output get: those of the Keras layers."""
-    (x,) = (op.name for op in model.layers if _makes(op, model.inputs[0]))
-    return x, model.output_names[0]
+class _Copy:
+    """New float32 layers for old ones, graph by graph; nested models stay nested."""
+
+    def __init__(self):
+        self.made = {}  # id of an old layer or model -> (old, new)
+        self.removed = []
+        self.stripped = False
+
+    def model(self, plain, inputs, strip):
+        """Return the copy of a graph on new inputs; with `strip`, without a softmax at its end."""
+        ends = {id(t) for t in plain.outputs} if strip else ()
+
+        def make(op):
+            if not is_nested(op):
+                return self.layer(op, ends)
+            if id(op) not in self.made:
+                inner = as_functional(op)
+                news = [keras.Input(batch_shape=x.shape, dtype=_float32(x.dtype)) for x in inner.inputs]
+                self.made[id(op)] = (op, self.model(inner, news, strip and _ends_in(op, ends)))
+            return self.made[id(op)][1]
+
+        def call(op, *args, **kwargs):
+            kwargs.pop("training", None)
+            if isinstance(op, keras.Model) and op.inputs[0] is op.outputs[0]:
+                return args[0]  # all its layers were idle
+            if self.is_idle(op, args):
+                self.removed += [op.name] if op.name not in self.removed else []
+                return args[0]
+            return op(*args, **kwargs)
+
+        given = tree.pack_sequence_as(plain.input, tree.flatten(inputs))
+        new = keras.models.clone_model(
+            plain, input_tensors=given, clone_function=make, call_function=call
+        )
+        if len(new.inputs) > 1 or len(new.outputs) > 1:
+            return new
+        outputs = new.outputs[0]
+        top = next((op for op in new.operations if _makes(op, outputs)), None)
+        if strip and _is_softmax(top):
+            outputs, self.stripped = top.input, True
+        return keras.Model(new.inputs[0], outputs, name=plain.name)
+
+    def layer(self, op, ends):
+        """Return the float32 copy of a layer; a raw operation is its own."""
+        if not isinstance(op, layers.Layer):
+            return op
+        if id(op) not in self.made:
+            if getattr(op, "quantization_mode", None):
+                raise ValueError(
+                    f"Export quantises by itself. Received: layer '{op.name}' with dtype policy "
+                    f"'{op.dtype_policy.name}'. Export the model as it was before `quantize`."
+                )
+            config = op.get_config()
+            if "dtype" in config:
+                config["dtype"] = "float32"
+            fused = getattr(op, "activation", None) is keras.activations.softmax
+            if fused and not isinstance(op, layers.Activation) and _ends_in(op, ends):
+                config["activation"] = "linear"
+                self.stripped = True
+            self.made[id(op)] = (op, type(op).from_config(config))
+        return self.made[id(op)][1]
+
+    def is_idle(self, op, args):
+        """True for a layer without weights that is there for training alone."""
+        if not isinstance(op, layers.Layer) or not args or not hasattr(args[0], "shape"):
+            return False
+        trains = "training" in inspect.signature(op.call).parameters
+        if not (trains or isinstance(op, _IDLE)) or any("seed" not in w.path for w in op.weights):
+            return False
+        shape = (2, *args[0].shape[1:])
+        x = np.random.default_rng(0).normal(0, 50, shape).astype("float32")
+        options = {"training": False} if trains else {}
+        y = ops.convert_to_numpy(op(x, **options))
+        return y.shape == x.shape and bool(np.array_equal(x, y))
+
+    def fill(self):
+        """Give the new layers the old ones' weights."""
+        for old, new in self.made.values():
+            if isinstance(old, keras.Model):
+                continue  # its layers are here themselves
+            values = [ops.convert_to_numpy(w).astype("float32") for w in old.weights]
+            for weight, value in zip(old.weights, values, strict=True):
+                if not np.all(np.isfinite(value)):
+                    raise ValueError(
+                        f"A weight is not finite. Received: '{weight.path}' with NaN or inf"
+                    )
+            if new.built or values:
+                for weight, value in zip(new.weights, values, strict=True):
+                    weight.assign(value)
+
+
+def _compare(model, clean, shape, normalization, softmax):
+    """Refuse a copy that does not answer as the model does."""
+    x = np.random.default_rng(0).uniform(0, 255, (2, *shape)).astype("float32")
+    given = x
+    if normalization is not None:
+        mean, std = (np.asarray(v, "float32") for v in normalization)
+        x = (x - mean) / std
+    else:
+        given = x = (x - 127.5) / 64
+    expected = ops.convert_to_numpy(model(x, training=False)).astype("float32")
+    answer = ops.convert_to_numpy(clean(given, training=False))
+    if softmax:
+        answer = ops.convert_to_numpy(ops.softmax(answer))
+    policies = {layer.compute_dtype for layer in model.layers}
+    allowed = (
+        _SAME.get(policies.pop(), _SAME_IN_HALF_PRECISION)
+        if len(policies) == 1
+        else (_SAME_IN_HALF_PRECISION)
+    )
+    scale = float(np.max(np.abs(expected))) or 1.0
+    difference = float(np.max(np.abs(answer - expected))) / scale
+    if not difference <= allowed:
+        raise ValueError(
+            f"The inference graph of model '{model.name}' does not answer as the model does: it differs "
+            f"by {difference:.1e} of the largest output, allowed {allowed:.0e}. A layer that behaves "
+            "at random in inference, or changes its answer from call to call, cannot be exported."
+        )
+
+
+def _float32(dtype):
+    return "float32" if "float" in str(dtype) else dtype
+
+
+def _ends_in(op, ends):
+    try:
+        return id(op.output) in ends
+    except (AttributeError, ValueError):
+        return False
 
 
 def _makes(op, tensor):

@@ -17,13 +17,17 @@ class Port:
 class OnnxFile:
     """An ONNX file in ONNX Runtime on the CPU. Creating it checks the graph."""
 
-    def __init__(self, path):
+    def __init__(self, path, threads=None):
         import onnx
         import onnxruntime
 
         onnx.checker.check_model(str(path), full_check=True)
+        nodes = [n for n in onnx.load(path).graph.node if n.domain not in ("", "ai.onnx")]
+        self.foreign = sorted({f"{node.domain}.{node.op_type}" for node in nodes})
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        if threads:
+            options.intra_op_num_threads = options.inter_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
@@ -37,26 +41,41 @@ class OnnxFile:
     @staticmethod
     def _port(port):
         types = {"tensor(float)": "float32"}
+        dtype = types.get(port.type, port.type.removeprefix("tensor(").removesuffix(")"))
         shape = tuple(d if isinstance(d, int) else None for d in port.shape)
-        return Port(port.name, shape, types.get(port.type, port.type))
+        return Port(port.name, shape, dtype)
 
 
 class TfliteFile:
-    """A TFLite file in LiteRT. Creating it allocates the graph."""
+    """A TFLite file in LiteRT. Creating it allocates the graph.
 
-    def __init__(self, path):
+    `run` takes and returns real numbers: those of a quantised input or output are scaled here, by the
+    scale and zero point in the file.
+    """
+
+    def __init__(self, path, threads=None):
+        from ai_edge_litert import schema_py_generated as schema
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(model_path=str(path))
+        codes = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0).operatorCodes
+        self.foreign = sorted(str(c.customCode) for c in codes if c.customCode)
+        self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
         self._interpreter.allocate_tensors()
         (signature,) = self._interpreter.get_signature_list()
         self._runner = self._interpreter.get_signature_runner(signature)
-        self.inputs = self._ports(self._runner.get_input_details())
-        self.outputs = self._ports(self._runner.get_output_details())
+        self._details = self._runner.get_input_details(), self._runner.get_output_details()
+        self.inputs, self.outputs = (self._ports(d) for d in self._details)
 
     def run(self, images):
         """Return the first output for a batch of images (N, H, W, C)."""
-        return self._runner(**{self.inputs[0].name: images})[self.outputs[0].name]
+        (name, into), (answer, out) = (next(iter(d.items())) for d in self._details)
+        scale, zero = into["quantization"]
+        if scale and np.issubdtype(images.dtype, np.floating):
+            limits = np.iinfo(into["dtype"])
+            images = np.clip(np.round(images / scale) + zero, limits.min, limits.max)
+        found = self._runner(**{name: images.astype(into["dtype"])})[answer]
+        scale, zero = out["quantization"]
+        return (found.astype("float32") - zero) * scale if scale else found
 
     @staticmethod
     def _ports(details):
@@ -68,3 +87,6 @@ class TfliteFile:
             )
             for name, port in details.items()
         ]
+
+
+FILES = {"onnx": OnnxFile, "tflite": TfliteFile}

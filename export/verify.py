@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from adprune_keras.export.prepare import names
-from adprune_keras.export.runtimes import Port
+from adprune_keras.export import count, metadata
+from adprune_keras.export.prepare import INPUT, OUTPUT
+from adprune_keras.export.runtimes import FILES, Port
 
-# Largest difference from Keras relative to the largest |logit|, and accuracy lost in points.
-TOLERANCE = 1e-5
-ACCURACY_POINTS = 0.1
+_SMALL_KERNEL = 1024  # TFLite leaves smaller ones in float32 where only the weights are quantised
+_COUNTS = {"onnx": count.of_onnx, "tflite": count.of_tflite}
+_FACTS = {"onnx": metadata.of_onnx, "tflite": metadata.of_tflite}
 
 
 class VerificationError(RuntimeError):
@@ -19,6 +20,35 @@ class VerificationError(RuntimeError):
         self.report = report
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What every file of one model must be, whatever its format.
+
+    Attributes:
+        shape: (H, W, C) of an image.
+        classes: int, logits an image.
+        batch_size: int, or `None` for a dynamic batch.
+        pixels: whether the input is uint8 pixels.
+        macs: int, deployed count.
+        kernels: list of the deployed count's kernel sizes, one a layer.
+        biases: int, elements of biases at the most; those of zeros may be left out.
+        batches: list of (images as the file takes them, int labels or `None`, Keras' logits).
+        metadata: `{key: text}`.
+        points: accuracy that a file may lose, or `None` for the format's own limit.
+    """
+
+    shape: tuple
+    classes: int
+    batch_size: int | None
+    pixels: bool
+    macs: int
+    kernels: list
+    biases: int
+    batches: list
+    metadata: dict
+    points: float | None = None
+
+
 @dataclass
 class Verdict:
     """What was measured on one file.
@@ -26,8 +56,9 @@ class Verdict:
     Attributes:
         problems: list of str, empty where all checks passed.
         macs: int, counted from the file, one image.
-        params: int, likewise.
+        params: int, likewise: kernels and biases, zero biases that it leaves out included.
         difference: float, largest difference from Keras over the largest |logit|.
+        agreement: float, percent of the images that it puts into the same class as Keras.
         accuracy: float in percent through the file's runtime, or `None` without labels.
         keras_accuracy: float in percent of the Keras model on the same images, or `None`.
         images: int, images that went through both.
@@ -37,77 +68,123 @@ class Verdict:
     macs: int | None = None
     params: int | None = None
     difference: float | None = None
+    agreement: float | None = None
     accuracy: float | None = None
     keras_accuracy: float | None = None
     images: int = 0
 
 
-def verify(model, deployed, path, open_file, count, batches):
-    """Check one exported file by running it.
+def verify(path, form, expected):
+    """Check one exported file by opening, counting and running it.
 
     Args:
-        model: the inference `keras.Model` that it was made from.
-        deployed: `Total` that the file must hold.
         path: the file.
-        open_file: class from `runtimes` that runs it.
-        count: function from `count` that recounts it.
-        batches: list of (images (N, H, W, C) float32, int labels (N,) or `None`, Keras' logits).
+        form: its `Format`.
+        expected: `Expected`.
 
     Returns:
         A `Verdict`.
     """
     verdict = Verdict()
     try:
-        file = open_file(path)
-        total = count(path)
+        file = FILES[form.runtime](path)
+        counted = _COUNTS[form.runtime](path)
+        facts = _FACTS[form.runtime](path)
     except Exception as e:  # whatever a runtime raises on a bad file is the finding
         verdict.problems.append(f"the file does not open: {type(e).__name__}: {_first_line(e)}")
         return verdict
-    verdict.macs, verdict.params = total.macs, total.params
-    if total.macs != deployed.macs:
-        verdict.problems.append(f"it computes {total.macs:,} MACs, expected {deployed.macs:,}")
-    name, output = names(model)
-    expected = (
-        [Port(name, tuple(model.inputs[0].shape), "float32")],
-        [Port(output, tuple(model.outputs[0].shape), "float32")],
-    )
-    for what, found, wanted in zip(
-        ("inputs", "outputs"), (file.inputs, file.outputs), expected, strict=True
-    ):
-        if found != wanted:
-            verdict.problems.append(f"its {what} are {found}, expected {wanted}")
-    if verdict.problems:
-        return verdict
-    answers = [file.run(images) for images, _, _ in batches]
-    _compare(verdict, answers, batches)
+    if file.foreign:
+        verdict.problems.append(f"it needs operations beyond the built-in ones: {file.foreign}")
+    _check_count(verdict, counted, form, expected)
+    wrong = {k: facts.get(k) for k, v in expected.metadata.items() if facts.get(k) != v}
+    if wrong:
+        verdict.problems.append(f"its metadata are wrong or missing: {wrong}")
+    if _check_ports(verdict, file, form, expected):
+        _run(verdict, file, form, expected)
     return verdict
 
 
-def _compare(verdict, answers, batches):
+def _check_count(verdict, counted, form, expected):
+    kernels = sum(expected.kernels)
+    verdict.macs, verdict.params = counted.macs, counted.weights + expected.biases
+    right = (counted.macs, counted.weights) == (expected.macs, kernels)
+    if not right or counted.biases > expected.biases:
+        verdict.params = counted.weights + counted.biases
+        verdict.problems.append(
+            f"it computes {counted.macs:,} MACs with {counted.weights:,} weights and {counted.biases:,} "
+            f"biases, expected {expected.macs:,} with {kernels:,} and {expected.biases:,}"
+        )
+    small = 0 if form.calibrated else sum(n for n in expected.kernels if n < _SMALL_KERNEL)
+    other = sum(n for dtype, n in counted.dtypes.items() if dtype != form.weights)
+    if other > (small if form.weights == "int8" else 0):
+        verdict.problems.append(f"its weights are stored as {counted.dtypes}, expected {form.weights}")
+
+
+def _check_ports(verdict, file, form, expected):
+    """Compare inputs and outputs; return whether the file can be run all the same."""
+    n, io = expected.batch_size, form.io
+    into = [Port(INPUT, (n, *expected.shape), "uint8" if expected.pixels else io)]
+    out = [Port(OUTPUT, (n, expected.classes), io)]
+    for what, found, wanted in (("inputs", file.inputs, into), ("outputs", file.outputs, out)):
+        if found != wanted:
+            verdict.problems.append(f"its {what} are {found}, expected {wanted}")
+    return len(file.inputs) == 1 and file.inputs[0].shape[1:] == expected.shape
+
+
+def _run(verdict, file, form, expected):
+    answers = []
+    for images, _, _ in expected.batches:
+        if file.inputs[0].shape[0] is None:
+            answers.append(file.run(images))
+        else:
+            n = file.inputs[0].shape[0]
+            answers += [file.run(images[i : i + n]) for i in range(0, len(images), n)]
     ours = np.concatenate(answers)
-    keras_logits = np.concatenate([logits for _, _, logits in batches])
-    verdict.images = len(ours)
-    if ours.shape != keras_logits.shape:
-        verdict.problems.append(f"it answers with shape {ours.shape}, Keras {keras_logits.shape}")
+    logits = np.concatenate([keras for _, _, keras in expected.batches])
+    verdict.images = len(logits)
+    if ours.shape != logits.shape:
+        verdict.problems.append(f"it answers with shape {ours.shape}, Keras {logits.shape}")
         return
-    if not np.all(np.isfinite(ours)):
+    if not np.all(np.isfinite(ours)):  # nothing that follows means anything then
         verdict.problems.append("its answers are not all finite")
-    scale = float(np.max(np.abs(keras_logits))) or 1.0
-    verdict.difference = float(np.max(np.abs(ours - keras_logits))) / scale
-    if not verdict.difference <= TOLERANCE:  # NaN is not within any tolerance
+        return
+    scale = float(np.max(np.abs(logits))) or 1.0
+    _check_difference(verdict, ours, logits, scale, form)
+    if file.inputs[0].shape[0] is None:  # the same images, in batches of another size
+        first = expected.batches[0][0][:8]
+        one_by_one = np.concatenate([file.run(first[i : i + 1]) for i in range(len(first))])
+        drift = float(np.max(np.abs(one_by_one - ours[: len(first)]))) / scale
+        if not drift <= form.difference:
+            verdict.problems.append(f"its answers change with the batch size, by {drift:.1e}")
+    _check_accuracy(verdict, ours, logits, form, expected)
+
+
+def _check_difference(verdict, ours, logits, scale, form):
+    verdict.difference = float(np.max(np.abs(ours - logits))) / scale
+    if not verdict.difference <= form.difference:
         verdict.problems.append(
             f"it differs from Keras by {verdict.difference:.1e} of the largest logit, "
-            f"allowed {TOLERANCE:.0e}"
+            f"allowed {form.difference:.0e}"
         )
-    if any(labels is None for _, labels, _ in batches):
+    verdict.agreement = 100 * float(np.mean(np.argmax(ours, -1) == np.argmax(logits, -1)))
+    if not verdict.agreement >= form.agreement:
+        verdict.problems.append(
+            f"it puts {verdict.agreement:.2f} % of the images into the same class as Keras, "
+            f"at least {form.agreement} % asked"
+        )
+
+
+def _check_accuracy(verdict, ours, logits, form, expected):
+    if any(labels is None for _, labels, _ in expected.batches):
         return
-    labels = np.concatenate([labels for _, labels, _ in batches])
+    labels = np.concatenate([labels for _, labels, _ in expected.batches])
     verdict.accuracy = 100 * float(np.mean(np.argmax(ours, -1) == labels))
-    verdict.keras_accuracy = 100 * float(np.mean(np.argmax(keras_logits, -1) == labels))
-    if not abs(verdict.accuracy - verdict.keras_accuracy) <= ACCURACY_POINTS:
+    verdict.keras_accuracy = 100 * float(np.mean(np.argmax(logits, -1) == labels))
+    points = form.points if expected.points is None else expected.points
+    if not verdict.keras_accuracy - verdict.accuracy <= points:
         verdict.problems.append(
             f"its accuracy is {verdict.accuracy:.2f} %, Keras' {verdict.keras_accuracy:.2f} % "
-            f"(allowed: {ACCURACY_POINTS} points)"
+            f"(allowed: {points} points less)"
         )
 
 

@@ -1,0 +1,88 @@
+"""`README_model.md`: how to run the files that lie beside it."""
+
+from adprune_keras.export.formats import FORMATS
+
+from adprune_keras import tables
+
+_ONNX = """\
+import numpy as np, onnxruntime
+session = onnxruntime.InferenceSession("{file}")
+images = np.zeros({shape}, "{dtype}")
+logits = session.run(["logits"], {{"image": images}})[0]
+print(logits.argmax(axis=1))
+"""
+_TFLITE = """\
+import numpy as np; from ai_edge_litert.interpreter import Interpreter
+runner = Interpreter(model_path="{file}").get_signature_runner()
+images = np.zeros({shape}, "{dtype}")
+logits = runner(image=images)["logits"]
+print(logits.argmax(axis=1))
+"""
+
+
+def rows(report):
+    """Return header and rows of the table of an export report."""
+    header = ("format", "precision", "status", "bytes", "MACs", "parameters", "accuracy", "Keras")
+    header += ("difference", "same class")
+    body = [
+        (
+            name,
+            FORMATS[name].about.split(", ", 1)[1],
+            "failed" if row["problems"] else "verified",
+            _text(row["bytes"], "{:,}"),
+            _text(row.get("macs"), "{:,}"),
+            _text(row.get("params"), "{:,}"),
+            _text(row.get("accuracy"), "{:.2f} %"),
+            _text(row.get("keras_accuracy"), "{:.2f} %"),
+            _text(row.get("difference"), "{:.1e}"),
+            _text(row.get("agreement"), "{:.2f} %"),
+        )
+        for name, row in report.items()
+    ]
+    return header, body
+
+
+def card(model, report, expected, removed):
+    """Render the card.
+
+    Args:
+        model: the inference `keras.Model`.
+        report: as `export_model` returns it.
+        expected: `verify.Expected`.
+        removed: names of the layers that only training used.
+    """
+    shape = (expected.batch_size or 1, *expected.shape)
+    kind = "uint8 pixels, 0 to 255" if expected.pixels else "images, scaled as in training"
+    lines = [f"# {model.name}", "", f"Input `image`: {kind}, shape {shape}; output `logits`.", ""]
+    lines += [*tables.markdown(*rows(report)), ""]
+    if removed:
+        lines += [f"Left out, as only training uses them: {', '.join(removed)}.", ""]
+    for name, row in report.items():
+        if row["problems"]:
+            lines += [f"`{row['file']}` was not written: {'; '.join(row['problems'])}.", ""]
+            continue
+        form = FORMATS[name]
+        dtype = "uint8" if expected.pixels else form.io
+        code = (_ONNX if form.runtime == "onnx" else _TFLITE).format(
+            file=row["file"], shape=shape, dtype=dtype
+        )
+        lines += [f"## {row['file']}", "", f"{form.about}. SHA-256 `{row['sha256']}`", ""]
+        lines += ["```python", *code.splitlines(), "```", ""]
+        if form.io != "float32":
+            lines += [
+                "Integers in and out: with `scale, zero` from `runner.get_input_details()['image']"
+                "['quantization']` an image is `round(x / scale) + zero`; the logits are "
+                "`scale * (q - zero)` with those of the output.",
+                "",
+            ]
+    lines += [
+        "Android: LiteRT's `CompiledModel` or `Interpreter` loads a `.tflite` from the assets. C++: "
+        "`tflite::FlatBufferModel::BuildFromFile` and an `InterpreterBuilder`, or `Ort::Session` for a "
+        "`.onnx`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _text(value, form):
+    return "n/a" if value is None else form.format(value)

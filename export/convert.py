@@ -1,0 +1,128 @@
+"""Conversion in a process of its own: a converter that crashes or hangs costs one clear error.
+
+The parent saves the inference graph, the calibration images and a description of the jobs; the child
+(`python -m adprune_keras.export.convert FOLDER`) loads them on TensorFlow and writes one file a format,
+and a line of results for each. A child that dies is blamed on the format that it was at, and another
+one goes on with the rest.
+"""
+
+import importlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+from adprune_keras.export.formats import FORMATS, Format
+
+TIME_LIMIT = 900  # seconds a format; a full-width VGG-19 takes about one minute on two cores
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a converter needs to know.
+
+    Attributes:
+        form: `Format`.
+        batch_size: int, or `None` for a dynamic batch.
+        pixels: whether the file takes uint8 pixels.
+        calibration: array (N, H, W, C) as the graph takes it, or `None`.
+        metadata: `{key: text}`.
+    """
+
+    form: Format
+    batch_size: int | None
+    pixels: bool
+    calibration: object
+    metadata: dict
+
+
+def convert(model, formats, folder, batch_size, pixels, calibration, metadata, time_limit=TIME_LIMIT):
+    """Convert an inference graph to several formats.
+
+    Args:
+        model: `keras.Model` from `prepare.inference_model`, on any backend.
+        formats: names in `FORMATS`.
+        folder: an empty directory; the files are written there under their final names.
+        batch_size: int or `None`.
+        pixels: bool.
+        calibration: array (N, H, W, C) or `None`.
+        metadata: `{key: text}`.
+        time_limit: seconds that one format may take.
+
+    Returns:
+        `{format: reason}` of those that failed.
+    """
+    folder = pathlib.Path(folder)
+    model.save(folder / "inference.keras")
+    if calibration is not None:
+        np.save(folder / "calibration.npy", calibration)
+    errors, left = {}, list(formats)
+    while left:
+        settings = {"formats": left, "batch_size": batch_size, "pixels": pixels, "metadata": metadata}
+        (folder / "jobs.json").write_text(json.dumps(settings))
+        results = folder / "results.jsonl"
+        results.write_text("")
+        ended = _child(folder, time_limit * len(left))
+        done = dict(json.loads(line) for line in results.read_text().splitlines())
+        errors |= {name: reason for name, reason in done.items() if reason}
+        left = [name for name in left if name not in done]
+        if left:
+            errors[left.pop(0)] = ended
+    return errors
+
+
+def _child(folder, limit):
+    """Run the child; return how it ended, in words."""
+    paths = os.pathsep.join(p for p in sys.path if p)
+    # A fixed hash seed, because the order of sets shows in the bytes that tf2onnx writes.
+    environment = {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": paths, "PYTHONHASHSEED": "0"}
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    command = [sys.executable, "-m", "adprune_keras.export.convert", str(folder)]
+    with open(folder / "log.txt", "a+") as log:
+        try:
+            code = subprocess.run(
+                *(command,),
+                stdout=log,
+                stderr=log,
+                timeout=limit,
+                env=os.environ | environment,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            return f"the converter did not end within {limit:.0f} s"
+        log.seek(0)
+        said = [line.strip() for line in log if line.strip()]
+    if code < 0:
+        return f"the converter died of signal {signal.Signals(-code).name}"
+    return f"the converter ended with exit status {code}: {said[-1] if said else 'it said nothing'}"
+
+
+def main(folder):
+    """Convert what `jobs.json` in a folder asks for; the child's side."""
+    import keras
+
+    folder = pathlib.Path(folder)
+    settings = json.loads((folder / "jobs.json").read_text())
+    model = keras.models.load_model(folder / "inference.keras")
+    saved = folder / "calibration.npy"
+    calibration = np.load(saved, allow_pickle=False) if saved.exists() else None
+    for name in settings["formats"]:
+        form = FORMATS[name]
+        job = Job(form, settings["batch_size"], settings["pixels"], calibration, settings["metadata"])
+        converter = importlib.import_module(f"adprune_keras.export.to_{form.runtime}")
+        try:
+            converter.convert(model, folder / form.file, job)
+            reason = None
+        except Exception as e:  # whatever a converter raises is the finding
+            first = (str(e).strip() or "no message").splitlines()[0]
+            reason = f"the converter failed: {type(e).__name__}: {first}"
+        with open(folder / "results.jsonl", "a") as results:
+            results.write(json.dumps([name, reason]) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,71 @@
+"""The formats that a network ships in: one table for the flags, the help, the checks and the report."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format and what a file of it must keep to.
+
+    Attributes:
+        file: its final name.
+        about: what it is, in a few words.
+        runtime: `"onnx"` (ONNX Runtime) or `"tflite"` (LiteRT).
+        weights: dtype that its convolutions' and dense layers' weights are stored in.
+        io: dtype of its input and output, where the input is no pixels.
+        calibrated: whether making it needs calibration images.
+        difference: largest difference from Keras that it may show, relative to the largest |logit|.
+        agreement: least share of images, in percent, that it puts into the same class as Keras.
+        points: accuracy that it may lose against Keras, in points.
+    """
+
+    file: str
+    about: str
+    runtime: str
+    weights: str = "float32"
+    io: str = "float32"
+    calibrated: bool = False
+    difference: float = 1e-5
+    agreement: float = 99.9
+    points: float = 0.1
+
+
+_HALF = {"weights": "float16", "difference": 2e-3, "agreement": 99.0}
+_DYNAMIC = {"weights": "int8", "difference": 2e-2, "agreement": 97.0, "points": 1.0}
+_INT8 = {"weights": "int8", "calibrated": True, "difference": 5e-2, "agreement": 95.0, "points": 1.0}
+
+FORMATS = {
+    "onnx": Format("model.onnx", "ONNX, float32", "onnx"),
+    "onnx_int8": Format(
+        "model_int8.onnx", "ONNX, int8 by static QDQ, one scale a channel", "onnx", **_INT8
+    ),
+    "tflite": Format("model.tflite", "TFLite, float32", "tflite"),
+    "tflite_float16": Format(
+        "model_float16.tflite", "TFLite, weights stored as float16", "tflite", **_HALF
+    ),
+    "tflite_dynamic": Format(
+        "model_dynamic.tflite",
+        "TFLite, int8 weights, activations quantised as it runs",
+        "tflite",
+        **_DYNAMIC,
+    ),
+    "tflite_int8": Format(
+        "model_int8.tflite", "TFLite, int8 throughout, int8 in and out", "tflite", io="int8", **_INT8
+    ),
+}
+
+
+def resolve(formats):
+    """Return the names of the formats that are asked for, `"all"` spelt out, each once.
+
+    Raises:
+        ValueError: unknown names, all of them at once, or none.
+    """
+    names = [str(f) for f in formats]
+    unknown = [n for n in names if n not in FORMATS and n != "all"]
+    if unknown or not names:
+        raise ValueError(
+            f"Unknown export format. Expected one or more of {['all', *FORMATS]}. "
+            f"Received: {unknown or names}"
+        )
+    return list(FORMATS) if "all" in names else list(dict.fromkeys(names))
