@@ -51,7 +51,7 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_its_artefacts(finished):
     directory, out = finished
     assert sorted(p.name for p in directory.iterdir()) == [
-        *("density.png", "final.keras", "flags.txt", "record.jsonl", "summary.md"),
+        *("density.png", "final.keras", "flags.txt", "maps.npz", "record.jsonl", "summary.md"),
     ]
     table = (directory / "summary.md").read_text()
     assert table in out
