@@ -68,8 +68,7 @@ def define_flags():
         "cosine",
         LR_SCHEDULES,
         "How the learning rate decays from the start of a net to the end of its training; step: "
-        "divided by ten after one half and three quarters. Each net starts it afresh; with "
-        "--weights=inherit it goes on.",
+        "divided by ten after one half and three quarters. Each net starts it afresh.",
     )
     flags.DEFINE_integer("seed", 0, "Seed of weights, data order and augmentation.", 0)
     flags.DEFINE_enum(
@@ -95,7 +94,7 @@ def define_flags():
         "rollback", True, "Where AE rises, go back to the net before; else keep the current one."
     )
     flags.DEFINE_enum(
-        "weights", "random", WEIGHTS, "New weights after a prune, or those of the channels that stay."
+        "weights", "inherit", WEIGHTS, "After a prune: those of the channels that stay, or new ones."
     )
     flags.DEFINE_enum(
         "shortcuts",
@@ -197,8 +196,6 @@ def train():
         start, length = 0, FLAGS.epochs
         if prune:
             start, length = prune.record[-1]["start"], prune.planned_epochs
-            if FLAGS.weights == "inherit":
-                start, length = 0, start + length
         return learning_rate_at(FLAGS.lr_schedule, FLAGS.learning_rate, epoch - start, length)
 
     seconds = _Seconds()

@@ -23,7 +23,7 @@ print(logits.argmax(axis=1))
 def rows(report):
     """Return header and rows of the table of an export report."""
     header = ("format", "precision", "status", "bytes", "MACs", "parameters", "accuracy", "Keras")
-    header += ("difference", "same class")
+    header += ("difference", "worst", "same class")
     body = [
         (
             name,
@@ -35,6 +35,7 @@ def rows(report):
             _text(row.get("accuracy"), "{:.2f} %"),
             _text(row.get("keras_accuracy"), "{:.2f} %"),
             _text(row.get("difference"), "{:.1e}"),
+            _text(row.get("worst"), "{:.1e}"),
             _text(row.get("agreement"), "{:.2f} %"),
         )
         for name, row in report.items()

@@ -57,7 +57,9 @@ class Verdict:
         problems: list of str, empty where all checks passed.
         macs: int, counted from the file, one image.
         params: int, likewise: kernels and biases, zero biases that it leaves out included.
-        difference: float, largest difference from Keras over the largest |logit|.
+        difference: float, largest difference from Keras over the largest |logit|, on the share of
+            the images that the format must keep to.
+        worst: float, the same on all images.
         agreement: float, percent of the images that it puts into the same class as Keras.
         accuracy: float in percent through the file's runtime, or `None` without labels.
         keras_accuracy: float in percent of the Keras model on the same images, or `None`.
@@ -68,6 +70,7 @@ class Verdict:
     macs: int | None = None
     params: int | None = None
     difference: float | None = None
+    worst: float | None = None
     agreement: float | None = None
     accuracy: float | None = None
     keras_accuracy: float | None = None
@@ -160,7 +163,9 @@ def _run(verdict, file, form, expected):
 
 
 def _check_difference(verdict, ours, logits, scale, form):
-    verdict.difference = float(np.max(np.abs(ours - logits))) / scale
+    apart = np.max(np.abs(ours - logits), axis=tuple(range(1, ours.ndim))) / scale
+    verdict.worst = float(np.max(apart))
+    verdict.difference = float(np.percentile(apart, form.share, method="higher"))
     if not verdict.difference <= form.difference:
         verdict.problems.append(
             f"it differs from Keras by {verdict.difference:.1e} of the largest logit, "

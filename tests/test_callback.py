@@ -68,7 +68,8 @@ class Watch(keras.callbacks.Callback):
 def test_prunes_in_place_and_leaves_plain_keras(build, tmp_path):
     model = compiled(build())
     identity, dense = id(model), layer_widths(model)
-    prune, watch = ADPrune(prune_at=[1, 3], rule=SMALL, verbose=0), Watch()
+    prune = ADPrune(prune_at=[1, 3], rule=SMALL, weights="random", verbose=0)
+    watch = Watch()
     history = fit(model, prune, epochs=4, callbacks=[watch])
     assert id(model) == identity
     assert all(type(x).__module__.startswith("keras.") for x in model.layers)
@@ -152,7 +153,8 @@ def test_everything_compiled_stays():
         steps_per_execution=steps,
         jit_compile=False,
     )
-    history = fit(model, ADPrune(prune_at=[2], rule=SMALL, verbose=0), epochs=3)
+    prune = ADPrune(prune_at=[2], rule=SMALL, weights="random", verbose=0)
+    history = fit(model, prune, epochs=3)
     assert model.loss is loss
     assert set(history.history) == {"loss", "hits", "val_loss", "val_hits", "activation_density"}
     assert (type(model.optimizer).__name__, model.optimizer.beta_1) == ("Adam", 0.8)
@@ -169,7 +171,8 @@ def test_learning_rate_that_a_callback_changed_does_not_stick():
             if epoch == 0:
                 self.model.optimizer.learning_rate = 0.001
 
-    fit(model, ADPrune(prune_at=[2], rule=SMALL, verbose=0), epochs=3, callbacks=[Lower()])
+    prune = ADPrune(prune_at=[2], rule=SMALL, weights="random", verbose=0)
+    fit(model, prune, epochs=3, callbacks=[Lower()])
     assert float(model.optimizer.learning_rate) == pytest.approx(0.1)
 
 

@@ -218,10 +218,10 @@ def test_calibration_data_is_checked(calibration, message, tmp_path):
 
 def test_calibration_is_drawn_from_training_data_by_the_seed():
     model, _ = inference_model(plain_cnn())
-    data = np.arange(3000, dtype="float32")[:, None, None, None] * np.ones((8, 8, 1), "float32")
-    batches = [(data[i : i + 100], np.zeros(100)) for i in range(0, 3000, 100)]
+    data = np.arange(12000, dtype="float32")[:, None, None, None] * np.ones((8, 8, 1), "float32")
+    batches = [(data[i : i + 100], np.zeros(100)) for i in range(0, 12000, 100)]
     first, again, other = (pipeline._calibration(batches, model, None, s) for s in (0, 0, 1))
-    assert len(first) == 200 and first.max() < 2000
+    assert len(first) == 1000 and first.max() < 10000
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 
