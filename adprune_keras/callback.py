@@ -63,7 +63,7 @@ class ADPrune(keras.callbacks.Callback):
         weights: `"inherit"` (default): the densest channels keep their weights and their state in the
             optimizer, whose counters and learning rate go on; see `resize`. `"random"` (the paper's):
             new weights, and an optimizer that starts afresh with its learning-rate schedule. The paper
-            found no difference after 210 epochs; in short runs on CIFAR-10 inheriting ended 5 to 7
+            found no difference after 210 epochs; in short runs on CIFAR-10 inheriting ended 7 to 9
             points higher (docs/layers.md).
         shortcuts: `"project"` (default, the paper's): each end of a shortcut has a width of its own, and
             a 1x1 projection joins them; `"couple"`: one width for all that an Add ties together, and

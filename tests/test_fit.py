@@ -211,7 +211,7 @@ def test_frozen_layers():
     model = with_backbone()
     model.get_layer("backbone").trainable = False
     with pytest.raises(ValueError, match=r"not trainable: \['backbone/conv1', 'backbone/bn'"):
-        compiled(model).fit(X, Y, callbacks=[ADPrune(verbose=0)], verbose=0)
+        compiled(model).fit(X, Y, callbacks=[ADPrune(weights="random", verbose=0)], verbose=0)
     prune = ADPrune(prune_at=[1], weights="inherit", rule=SMALL, verbose=0)
     compiled(model).fit(X, Y, epochs=2, callbacks=[prune], verbose=0)
     assert not model.get_layer("backbone").trainable
