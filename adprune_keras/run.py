@@ -138,11 +138,9 @@ def read_record(directory):
 def read_run(directory):
     """Read a run directory's record as a `Run`; errors as in `read_record`."""
     entries = read_record(directory)
-    kinds = {"net": [], "result": []}
-    for entry in entries[1:]:
-        kinds.get(entry.get("kind"), []).append(entry)
-    name = pathlib.Path(directory).resolve().name
-    return Run(name, entries[0], kinds["net"], next(iter(kinds["result"]), None))
+    nets = [entry for entry in entries if entry.get("kind") == "net"]
+    result = next((entry for entry in entries if entry.get("kind") == "result"), None)
+    return Run(pathlib.Path(directory).resolve().name, entries[0], nets, result)
 
 
 def save_maps(directory, nets):

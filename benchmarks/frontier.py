@@ -17,7 +17,7 @@ uniform          the network of uniform width from scratch, for --epochs
 uniform, MACs    the same, at equal training MACs
 
 The first 10,000 training images, quarter width, batch 128, SGD with momentum 0.9, weight decay 5e-4; all
-test images. Two to three hours a seed on two cores.
+test images. By a rough reckoning two to three hours a seed on two cores; not yet run whole.
 """
 
 import collections

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from adprune_keras.export.formats import FORMATS, Format
 
-TIME_LIMIT = 900  # seconds a format; a full-width VGG-19 takes about one minute on two cores
+TIME_LIMIT = 900  # seconds a format
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _child(folder, limit):
     with open(folder / "log.txt", "a+") as log:
         try:
             code = subprocess.run(
-                *(command,),
+                command,
                 stdout=log,
                 stderr=log,
                 timeout=limit,

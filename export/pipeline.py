@@ -89,9 +89,10 @@ def export_model(
     calibration = None
     if any(FORMATS[name].calibrated for name in names):
         calibration = _calibration(calibration_data, model, normalization, seed)
-    described = metadata.describe(model, _plain_facts(model, facts, normalization))
+    counted = cost(model)
+    described = metadata.describe(model, _plain_facts(facts, counted.deployed, normalization))
     pixels = normalization is not None
-    expected = expectation(model, reference, described, batch_size, pixels, accuracy_points)
+    expected = expectation(model, counted, reference, described, batch_size, pixels, accuracy_points)
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=directory) as folder:
@@ -110,9 +111,8 @@ def export_model(
     return report
 
 
-def expectation(model, reference, described, batch_size=None, pixels=False, points=None):
-    """Return what every file of an inference graph must be, as `verify.Expected`; arguments as there."""
-    counted = cost(model)
+def expectation(model, counted, reference, described, batch_size=None, pixels=False, points=None):
+    """Return what every file of an inference graph of a `Cost` must be, as `verify.Expected`."""
     kernels = [row for row in counted.rows if row.macs]
     return Expected(
         shape=tuple(model.inputs[0].shape[1:]),
@@ -147,11 +147,11 @@ def _take(made, form, expected, error, directory):
     return row
 
 
-def _plain_facts(model, facts, normalization):
+def _plain_facts(facts, deployed, normalization):
     known = dict(facts or {})
     if normalization is not None:
         known["normalization"] = [[float(v) for v in values] for values in normalization]
-    known["deployed"] = vars(cost(model).deployed)
+    known["deployed"] = vars(deployed)
     return run.plain(known)
 
 

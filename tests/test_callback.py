@@ -388,6 +388,7 @@ def test_layers_beside_the_graph_and_own_metrics_survive():
 
 
 def test_get_config():
+    assert ADPrune().get_config()["weights"] == "inherit"
     config = ADPrune(patience=3, prune_at=[4], seed=1).get_config()
     assert ADPrune(**config).get_config() == config
     assert config["prune_at"] == (4,)
