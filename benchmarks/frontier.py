@@ -4,10 +4,11 @@
 
 One data set, one recipe, several arms a seed; each finished arm is a JSON line in --output, and a second
 call of the same command goes on where the first ended. `net0` is one dense net a seed, stopped at
---prune_at epochs of a cosine schedule over --epochs; the arms that prune all start from it:
+--prune_at epochs of a cosine schedule over --epochs; the arms that prune all start from it, with
+a schedule afresh over the epochs that are left, as adprune-train does:
 
-adprune random   widths by density, new weights, the learning-rate schedule afresh (the paper)
-adprune inherit  widths by density, the densest channels keep weights and momentum, the schedule goes on
+adprune random   widths by density, new weights (the paper)
+adprune inherit  widths by density, the densest channels keep weights and momentum
 random channels  as adprune inherit, but the channels that stay are drawn
 uniform inherit  as adprune inherit, but all layers have the same share of their width, at equal MACs
 dense            the dense network for --epochs
@@ -86,11 +87,11 @@ class Bench:
         model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
         return model
 
-    def fit(self, model, epochs, start=0, length=None, callbacks=()):
-        """Train by cosine decay over `length` epochs, of which `start` are over; return accuracies."""
+    def fit(self, model, epochs, length=None, callbacks=()):
+        """Train for the first `epochs` of a cosine decay over `length`; return `{log: values}`."""
 
         def rate(epoch, _):
-            return learning_rate_at("cosine", FLAGS.learning_rate, start + epoch, length or epochs)
+            return learning_rate_at("cosine", FLAGS.learning_rate, epoch, length or epochs)
 
         history = model.fit(
             self.dataset.train,
@@ -100,7 +101,7 @@ class Bench:
             shuffle=False,
             verbose=0,
         )
-        return history.history["val_accuracy"]
+        return history.history
 
     def net0(self):
         """Train net0, or load it: a compiled model with its optimizer's state, and its densities."""
@@ -145,7 +146,7 @@ class Bench:
         widths = self.widths if name == "dense" else self.target("uniform" in name)
         begin, before = time.perf_counter(), 0.0
         if name in PRUNED:
-            model, accuracy, before = self.pruned(name, widths)
+            model, logs, before = self.pruned(name, widths)
             epochs = [FLAGS.prune_at, FLAGS.epochs - FLAGS.prune_at]
         else:
             model = self.build(widths)
@@ -153,32 +154,32 @@ class Bench:
             if name.endswith("MACs"):
                 again = ops_reduction(self.dense_cost, cost(model), COUNT)
                 epochs = [round(FLAGS.prune_at * again + FLAGS.epochs - FLAGS.prune_at)]
-            accuracy = self.fit(model, epochs[0])
+            watch = [ADPrune(max_prunes=0, verbose=0)] if name == "dense" else []
+            logs = self.fit(model, epochs[0], callbacks=watch)
         final = cost(model)
         shares = {c: 1 / ops_reduction(self.dense_cost, final, c) for c in ("paper", "deployed")}
         return {
             "arm": name,
             "seed": self.seed,
-            "accuracy": accuracy[-1],
+            "accuracy": logs["val_accuracy"][-1],
             "epochs": epochs,
             "widths": list(widths.values()),
             "ops_reduction": {c: 1 / share for c, share in shares.items()},
             "params_reduction": {c: params_reduction(self.dense_cost, final, c) for c in shares},
             "complexity": {c: sum(epochs[:-1]) + epochs[-1] * share for c, share in shares.items()},
             "seconds": before + time.perf_counter() - begin,
+            "logs": logs,
         }
 
     def pruned(self, name, widths):
-        """Prune net0 and train on; return the model, its accuracies, and the seconds of net0."""
+        """Prune net0 and train on; return the model, its logs, and the seconds of net0."""
         model, densities, seconds = self.net0()
         weights = "random" if name == "adprune random" else "inherit"
         scores = densities if name in ("adprune inherit", "uniform inherit") else None
         recipe, groups = optimizer_recipe(model.optimizer), find_groups(model)
         new = rebuild(model, groups, widths, weights, scores, self.seed + 1)
         swap(model, Net(new.model, recipe()), new.origins)
-        start = FLAGS.prune_at if weights == "inherit" else 0
-        left = FLAGS.epochs - FLAGS.prune_at
-        return model, self.fit(model, left, start, start + left), seconds
+        return model, self.fit(model, FLAGS.epochs - FLAGS.prune_at), seconds
 
 
 def finished():

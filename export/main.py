@@ -4,12 +4,13 @@ Exit status: 0, all files verified and written; 1, nothing exported (flags, inpu
 failed its checks and was not written, the others were.
 """
 
+import json
 import pathlib
 import sys
 import types
 
 from absl import app, flags, logging
-from adprune_keras.export import card
+from adprune_keras.export import card, latency
 from adprune_keras.export.formats import FORMATS, resolve
 from adprune_keras.export.pipeline import export_model
 from adprune_keras.export.verify import VerificationError
@@ -44,19 +45,32 @@ def define_flags():
         "Accuracy that a file may lose against Keras, in points; default: 0.1 for float, 1.0 for int8.",
         0.0,
     )
+    flags.DEFINE_bool(
+        "latency",
+        False,
+        "Time the files on one thread beside the network before pruning, in the same formats, and write "
+        "latency.json beside them.",
+    )
+    flags.DEFINE_string(
+        "baseline",
+        None,
+        "With --model and --latency: .keras file of the network before pruning. A run knows its own.",
+    )
 
 
-def export_run(directory, formats, output_dir=None, **options):
+def export_run(directory, formats, output_dir=None, latency=False, **options):
     """Export the final net of a run, checked on the test set that the run was trained with.
 
     Args:
         directory: the run directory.
         formats: as in `export_model`.
         output_dir: where the files go; `export/` in the run directory by default.
+        latency: whether to time the files beside net0, at its widths with new weights.
         options: `pixel_input`, and further arguments of `export_model`.
     """
     import keras
 
+    from adprune_keras import models
     from adprune_keras.train import load_data
 
     names = resolve(formats)
@@ -73,21 +87,31 @@ def export_run(directory, formats, output_dir=None, **options):
     accuracy = (found.result or {}).get("val_accuracy")
     expected = None if accuracy is None else 100 * accuracy
     output = output_dir or pathlib.Path(directory) / "export"
-    _export(model, output, names, dataset, facts, expected_accuracy=expected, **options)
+    baseline = None
+    if latency:
+        baseline = models.NETWORKS[found.header["flags"]["network"]](
+            dataset.input_shape, dataset.classes, widths=found.nets[0]["widths"]
+        )
+    _export(model, output, names, dataset, facts, baseline, expected_accuracy=expected, **options)
 
 
-def export_file(path, formats, dataset=None, output_dir=None, **options):
-    """Export a `.keras` file, checked on a data set's test images or on random ones."""
+def export_file(path, formats, dataset=None, output_dir=None, baseline=None, **options):
+    """Export a `.keras` file, checked on a data set's test images or on random ones.
+
+    With `baseline`, a `.keras` file of the network before pruning, the files are timed beside it.
+    """
     import keras
 
     from adprune_keras import data
 
     names, path = resolve(formats), pathlib.Path(path)
-    if path.suffix != ".keras" or not path.is_file():
-        raise ValueError(f"--model must be an existing .keras file. Received: {path}")
+    for flag, file in (("model", path), ("baseline", baseline and pathlib.Path(baseline))):
+        if file and (file.suffix != ".keras" or not file.is_file()):
+            raise ValueError(f"--{flag} must be an existing .keras file. Received: {file}")
     model = keras.models.load_model(path)
+    before = keras.models.load_model(baseline) if baseline else None
     loaded = data.load(dataset, augment="none") if dataset else None
-    _export(model, output_dir or path.parent / "export", names, loaded, {}, **options)
+    _export(model, output_dir or path.parent / "export", names, loaded, {}, before, **options)
 
 
 def table(report):
@@ -95,7 +119,7 @@ def table(report):
     return "\n".join(tables.markdown(*card.rows(report)))
 
 
-def _export(model, directory, names, dataset, facts, pixel_input=False, **options):
+def _export(model, directory, names, dataset, facts, baseline, pixel_input=False, **options):
     needs = [name for name in names if FORMATS[name].calibrated]
     if dataset is None and (needs or pixel_input):
         what = needs + ["--pixel_input"] * pixel_input
@@ -104,6 +128,7 @@ def _export(model, directory, names, dataset, facts, pixel_input=False, **option
         facts |= {"classes": dataset.classes, "mean": dataset.mean, "std": dataset.std}
     logging.set_verbosity(logging.ERROR)  # the converters narrate; what counts is checked below
     print(f"Exporting {', '.join(names)} to {directory} ...", flush=True)
+    normalization = (dataset.mean, dataset.std) if pixel_input else None
     try:
         report, failure = (
             export_model(
@@ -112,7 +137,7 @@ def _export(model, directory, names, dataset, facts, pixel_input=False, **option
                 names,
                 dataset and dataset.test,
                 dataset and dataset.train,
-                normalization=(dataset.mean, dataset.std) if pixel_input else None,
+                normalization=normalization,
                 facts=facts,
                 **options,
             ),
@@ -129,6 +154,11 @@ def _export(model, directory, names, dataset, facts, pixel_input=False, **option
     if failure:
         print(f"adprune-export: {failure}", file=sys.stderr)
         sys.exit(FAILED)
+    if baseline is not None:
+        settings = {"batch_size": options.get("batch_size"), "normalization": normalization}
+        found = latency.compare(model, baseline, directory, names, **settings)
+        run.write_text(pathlib.Path(directory) / "latency.json", json.dumps(found, indent=1) + "\n")
+        print(f"\n{latency.summary(found)}")
 
 
 def _main(argv):
@@ -136,6 +166,8 @@ def _main(argv):
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}. All settings are flags.")
     if bool(FLAGS.run_dir) == bool(FLAGS.model):
         raise app.UsageError("Give either --run_dir or --model.")
+    if bool(FLAGS.baseline) != bool(FLAGS.model and FLAGS.latency):
+        raise app.UsageError("--model with --latency needs --baseline, and nothing else takes it.")
     options = {
         "batch_size": FLAGS.batch_size,
         "pixel_input": FLAGS.pixel_input,
@@ -143,9 +175,11 @@ def _main(argv):
     }
     try:
         if FLAGS.run_dir:
-            export_run(FLAGS.run_dir, FLAGS.formats, FLAGS.output_dir, **options)
+            where = FLAGS.output_dir, FLAGS.latency
+            export_run(FLAGS.run_dir, FLAGS.formats, *where, **options)
         else:
-            export_file(FLAGS.model, FLAGS.formats, FLAGS.dataset, FLAGS.output_dir, **options)
+            where = FLAGS.dataset, FLAGS.output_dir, FLAGS.baseline
+            export_file(FLAGS.model, FLAGS.formats, *where, **options)
     except ValueError as e:
         sys.exit(f"adprune-export: {e}")
 

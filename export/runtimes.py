@@ -1,8 +1,16 @@
 """An exported file behind one face: its names, shapes and types, and its answer to a batch."""
 
+import importlib
 from dataclasses import dataclass
 
 import numpy as np
+
+_MODULES = {"onnx": "onnxruntime", "tflite": "ai_edge_litert.interpreter"}
+
+
+def load(runtime):
+    """Import a runtime, which the first file would do otherwise."""
+    importlib.import_module(_MODULES[runtime])
 
 
 @dataclass(frozen=True)
@@ -15,15 +23,11 @@ class Port:
 
 
 class OnnxFile:
-    """An ONNX file in ONNX Runtime on the CPU. Creating it checks the graph."""
+    """An ONNX file in ONNX Runtime on the CPU."""
 
     def __init__(self, path, threads=None):
-        import onnx
         import onnxruntime
 
-        onnx.checker.check_model(str(path), full_check=True)
-        nodes = [n for n in onnx.load(path).graph.node if n.domain not in ("", "ai.onnx")]
-        self.foreign = sorted({f"{node.domain}.{node.op_type}" for node in nodes})
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads:
@@ -33,6 +37,15 @@ class OnnxFile:
         )
         self.inputs = [self._port(p) for p in self._session.get_inputs()]
         self.outputs = [self._port(p) for p in self._session.get_outputs()]
+
+    @staticmethod
+    def foreign(path):
+        """Check a file's graph; return the operations that are not built in."""
+        import onnx
+
+        onnx.checker.check_model(str(path), full_check=True)
+        nodes = [n for n in onnx.load(path).graph.node if n.domain not in ("", "ai.onnx")]
+        return sorted({f"{node.domain}.{node.op_type}" for node in nodes})
 
     def run(self, images):
         """Return the first output for a batch of images (N, H, W, C)."""
@@ -54,17 +67,22 @@ class TfliteFile:
     """
 
     def __init__(self, path, threads=None):
-        from ai_edge_litert import schema_py_generated as schema
         from ai_edge_litert.interpreter import Interpreter
 
-        codes = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0).operatorCodes
-        self.foreign = sorted(str(c.customCode) for c in codes if c.customCode)
         self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
         self._interpreter.allocate_tensors()
         (signature,) = self._interpreter.get_signature_list()
         self._runner = self._interpreter.get_signature_runner(signature)
         self._details = self._runner.get_input_details(), self._runner.get_output_details()
         self.inputs, self.outputs = (self._ports(d) for d in self._details)
+
+    @staticmethod
+    def foreign(path):
+        """Return the operations of a file that are not built in."""
+        from ai_edge_litert import schema_py_generated as schema
+
+        codes = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0).operatorCodes
+        return sorted(str(c.customCode) for c in codes if c.customCode)
 
     def run(self, images):
         """Return the first output for a batch of images (N, H, W, C)."""

@@ -90,14 +90,15 @@ def verify(path, form, expected):
     """
     verdict = Verdict()
     try:
+        foreign = FILES[form.runtime].foreign(path)
         file = FILES[form.runtime](path)
         counted = _COUNTS[form.runtime](path)
         facts = _FACTS[form.runtime](path)
     except Exception as e:  # whatever a runtime raises on a bad file is the finding
         verdict.problems.append(f"the file does not open: {type(e).__name__}: {_first_line(e)}")
         return verdict
-    if file.foreign:
-        verdict.problems.append(f"it needs operations beyond the built-in ones: {file.foreign}")
+    if foreign:
+        verdict.problems.append(f"it needs operations beyond the built-in ones: {foreign}")
     _check_count(verdict, counted, form, expected)
     wrong = {k: facts.get(k) for k, v in expected.metadata.items() if facts.get(k) != v}
     if wrong:

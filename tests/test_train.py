@@ -80,7 +80,7 @@ def test_flags_read_back_as_a_flagfile(finished, tmp_path):
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs the converters")
 def test_export_of_a_run(finished):
     directory, _ = finished
-    process = export(f"--run_dir={directory}", "--formats=onnx,tflite")
+    process = export(f"--run_dir={directory}", "--formats=onnx,tflite", "--latency")
     out, err = process.communicate()
     assert process.returncode == 0, err[-3000:]
     assert out.count("| verified |") == 2
@@ -88,6 +88,11 @@ def test_export_of_a_run(finished):
     report = json.loads((directory / "export" / "export.json").read_text())
     accuracy = 100 * run.read_record(directory)[-1]["val_accuracy"]
     assert report["onnx"]["accuracy"] == pytest.approx(accuracy, abs=1e-3)
+    timed = json.loads((directory / "export" / "latency.json").read_text())
+    last = run.read_run(directory).nets[-1]
+    assert timed["ops_reduction"] == pytest.approx(last["ops_reduction"])
+    assert {"before", "pruned"} <= timed["formats"]["onnx"].keys()
+    assert "times as fast" in out
 
 
 def test_what_the_commands_refuse(finished, tmp_path):
@@ -107,6 +112,9 @@ def test_what_the_commands_refuse(finished, tmp_path):
         export(f"--run_dir={tmp_path / 'empty'}"): "is not a run directory",
         export(f"--run_dir={directory}", "--formats=coreml"): "Unknown export format",
         export(f"--model={directory / 'flags.txt'}"): "must be an existing .keras file",
+        export(
+            f"--model={directory / 'final.keras'}", "--latency"
+        ): "--model with --latency needs --baseline",
     }
     for process, message in cases.items():
         _, err = process.communicate()

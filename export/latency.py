@@ -1,0 +1,211 @@
+"""What the saved MACs bring on the clock: exported files timed beside those of the network before."""
+
+import importlib.metadata
+import json
+import pathlib
+import platform
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+from adprune_keras.export import convert
+from adprune_keras.export.formats import FORMATS, resolve
+from adprune_keras.export.prepare import inference_model
+
+from adprune_keras import tables
+from adprune_keras.accounting import cost, ops_reduction, params_reduction
+from adprune_keras.groups import layer_widths
+from adprune_keras.rebuild import resize
+from adprune_keras.widths import WidthRule, next_widths
+
+BEFORE, PRUNED, ROUNDED = "before", "pruned", "round_to=8"
+_STEP = 8  # channels that SIMD units take at once
+_WORTH_IT = 1.05  # ratio of times from which another rounding is advised
+_CALIBRATION_IMAGES = 32
+_PACKAGES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert"}
+
+
+def compare(
+    model,
+    baseline,
+    directory,
+    formats,
+    *,
+    batch_size=None,
+    normalization=None,
+    rounds=200,
+    seconds=20.0,
+    seed=0,
+    time_limit=convert.TIME_LIMIT,
+):
+    """Time exported files beside the same formats of the network that the model was pruned from.
+
+    One thread, on one core where the system allows it; 10 runs to warm up, then one image through
+    each file in turn, so that a slow moment of the machine meets all. Beside the two stands the
+    network at the pruned widths rounded to the nearest multiples of 8 (with new weights, which do not
+    show on the clock). For information only: nothing fails by it.
+
+    Args:
+        model: the pruned `keras.Model`.
+        baseline: `keras.Model`, the network before, of the same layer names; its weights do not matter.
+        directory: where `export_model` put the model's files.
+        formats: names in `formats.FORMATS`, or `["all"]`; those without a file are left out.
+        batch_size: as `export_model` was given it.
+        normalization: likewise.
+        rounds: int, images through each file.
+        seconds: float, after which a format's timing ends with fewer.
+        seed: int, of the images and of the new weights.
+        time_limit: seconds that the conversion to one format may take.
+
+    Returns:
+        dict of `"cpu"`, `"versions"`, `"pinned"`, `"nets"` (`{net: {"macs", "params"}}`),
+        `"ops_reduction"`, `"params_reduction"` (`{"paper", "deployed"}`), and `"formats"`: `{format:
+        {net: {"bytes", "p50", "p90", "peak_bytes", "times_as_fast"}}}`, milliseconds an image;
+        `times_as_fast` is the median over the rounds of the ratio to `before`.
+
+    Raises:
+        ValueError: no file to time, or a baseline that is not the model's own past.
+        RuntimeError: a comparator could not be converted or a file not be run.
+    """
+    directory = pathlib.Path(directory)
+    names = [name for name in resolve(formats) if (directory / FORMATS[name].file).is_file()]
+    if not names:
+        raise ValueError(f"No exported file to time. Received: {directory}, formats {list(formats)}")
+    nets = {BEFORE: baseline, PRUNED: model} | _rounded(model, baseline, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        places = {PRUNED: directory}
+        for who in nets.keys() - {PRUNED}:
+            places[who] = pathlib.Path(folder) / who
+            places[who].mkdir()
+            _convert(nets[who], names, places[who], batch_size, normalization, seed, time_limit)
+        timed = {}
+        for name in names:
+            files = {who: places[who] / FORMATS[name].file for who in nets}
+            timed[name] = _time(files, FORMATS[name].runtime, rounds, seconds, seed)
+    costs = {who: cost(net) for who, net in nets.items()}
+    kinds = ("paper", "deployed")
+    runtimes = {_PACKAGES[FORMATS[name].runtime] for name in names}
+    return {
+        "cpu": _cpu(),
+        "versions": {package: importlib.metadata.version(package) for package in sorted(runtimes)},
+        "pinned": all(pinned for _, pinned in timed.values()),
+        "nets": {
+            who: {"macs": c.deployed.macs, "params": c.deployed.params} for who, c in costs.items()
+        },
+        "ops_reduction": {k: ops_reduction(costs[BEFORE], costs[PRUNED], k) for k in kinds},
+        "params_reduction": {k: params_reduction(costs[BEFORE], costs[PRUNED], k) for k in kinds},
+        "formats": {name: rows for name, (rows, _) in timed.items()},
+    }
+
+
+def summary(found):
+    """Render what `compare` found as Markdown: a table, and advice where rounding would pay."""
+    body = [
+        (
+            name,
+            who,
+            f"{found['nets'][who]['macs']:,}",
+            f"{row['bytes']:,}",
+            f"{row['p50']:.3f}",
+            f"{row['p90']:.3f}",
+            "n/a" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:.1f}",
+            f"{row['times_as_fast']:.2f}x",
+        )
+        for name, rows in found["formats"].items()
+        for who, row in rows.items()
+    ]
+    header = ("format", "net", "MACs", "bytes", "p50 ms", "p90 ms", "peak MiB", "times as fast")
+    both = {
+        key: " / ".join(f"{found[key][kind]:.2f}x" for kind in ("paper", "deployed"))
+        for key in ("ops_reduction", "params_reduction")
+    }
+    versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
+    lines = [
+        *tables.markdown(header, body),
+        "",
+        f"OPS reduction {both['ops_reduction']}, parameters reduction {both['params_reduction']} (paper "
+        "count / deployed count).",
+        f"One image at a time, one thread{', pinned to a core' if found['pinned'] else ''}, in turn; "
+        f"{found['cpu']}; {versions}. Peak: memory that loading and running a file adds to its runtime.",
+    ]
+    gains = {
+        name: rows[ROUNDED]["times_as_fast"] / rows[PRUNED]["times_as_fast"]
+        for name, rows in found["formats"].items()
+        if ROUNDED in rows
+    }
+    better = [f"{name} {gain:.2f}x" for name, gain in gains.items() if gain >= _WORTH_IT]
+    if better:
+        lines += [
+            "",
+            f"With widths in multiples of {_STEP} these formats run faster on this machine than the "
+            f"files here do: {', '.join(better)}. Train with `round_to={_STEP}`.",
+        ]
+    return "\n".join(lines)
+
+
+def _rounded(model, baseline, seed):
+    """The baseline at the model's widths, rounded; nothing where they are round already."""
+    before, pruned = layer_widths(baseline), layer_widths(model)
+    strange = [n for n in before if pruned.get(n, before[n] + 1) > before[n]]
+    if strange:
+        raise ValueError(
+            "The baseline is not the network that the model was pruned from: these layers are not in "
+            f"the model, or wider there. Received: {strange}"
+        )
+    shares = {name: pruned[name] / width for name, width in before.items()}
+    widths = next_widths(before, shares, WidthRule(round_to=_STEP))
+    if all(pruned[name] == width for name, width in widths.items()):
+        return {}
+    return {ROUNDED: resize(baseline, widths, seed=seed)}
+
+
+def _convert(net, names, folder, batch_size, normalization, seed, time_limit):
+    graph, _ = inference_model(net, normalization)
+    images = (_CALIBRATION_IMAGES, *graph.inputs[0].shape[1:])
+    rng = np.random.default_rng(seed)
+    pixels = normalization is not None
+    x = rng.integers(0, 256, images) if pixels else rng.standard_normal(images)
+    settings = (batch_size, pixels, x.astype("float32"), {}, time_limit)
+    errors = convert.convert(graph, names, folder, *settings)
+    if errors:
+        raise RuntimeError(f"A network to compare with could not be converted: {errors}")
+
+
+def _time(files, runtime, rounds, seconds, seed):
+    """Return `{net: row}` and whether the process was pinned."""
+    job = {"runtime": runtime, "rounds": rounds, "seconds": seconds, "seed": seed}
+    together = _stopwatch(job | {"files": [str(path) for path in files.values()]})
+    times = dict(zip(files, map(np.array, together["milliseconds"]), strict=True))
+    rows = {}
+    for who, path in files.items():
+        alone = _stopwatch(job | {"files": [str(path)], "rounds": 10})
+        rows[who] = {
+            "bytes": path.stat().st_size,
+            "p50": float(np.percentile(times[who], 50)),
+            "p90": float(np.percentile(times[who], 90)),
+            "peak_bytes": alone["peak_bytes"],
+            "times_as_fast": float(np.median(times[BEFORE] / times[who])),
+        }
+    return rows, together["pinned"]
+
+
+def _stopwatch(job):
+    script = pathlib.Path(__file__).with_name("stopwatch.py")
+    command = [sys.executable, "-P", str(script), json.dumps(job)]
+    limit = 60 + 4 * job["seconds"]  # to load a runtime and warm up on a busy machine
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=limit)
+    except subprocess.SubprocessError as e:
+        said = (getattr(e, "stderr", None) or str(e)).strip().splitlines()[-1]
+        raise RuntimeError(f"A file could not be timed: {said}") from e
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _cpu():
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
