@@ -22,7 +22,7 @@ from adprune_keras.schedule import (
     profile,
     why_never,
 )
-from adprune_keras.swap import Meter, Net, current_net, optimizer_recipe, swap
+from adprune_keras.swap import Meter, Net, current_net, optimizer_recipe, scope, swap
 from adprune_keras.widths import WidthRule, next_widths, within_budget
 
 
@@ -295,8 +295,10 @@ class ADPrune(keras.callbacks.Callback):
         if decision.action == PRUNE:
             seed = None if self.seed is None else self.seed + before + 1
             scores = densities if self.weights == "inherit" else None
-            new = rebuild(self.model, self._groups, widths, self.weights, scores, seed)
-            self._swap(Net(new.model, self._new_optimizer()), self.schedule.rollback, new.origins)
+            with scope(self.model):
+                new = rebuild(self.model, self._groups, widths, self.weights, scores, seed)
+                net = Net(new.model, self._new_optimizer())
+            self._swap(net, self.schedule.rollback, new.origins)
             self._net += 1
         else:
             self._swap(self._previous, keep=False)

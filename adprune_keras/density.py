@@ -1,8 +1,8 @@
 """Activation density of every ReLU, per channel, as auxiliary outputs of the model's own graph.
 
 AE = positive activations / all activations (Eq. 1). A ReLU's output is never negative, so its sign is
-1 where the activation is positive and 0 where not: the density of a channel is the mean sign over
-the batch and all places (N, H, W). Only that mean, one number a channel, leaves the reduction.
+1 where the activation is positive and 0 where not: the positives of a channel are the sum of signs
+over the batch and all places (N, H, W). Only that sum, one number a channel, leaves the reduction.
 """
 
 import itertools
@@ -52,20 +52,20 @@ class Density:
         return {name: float(np.mean(d)) for name, d in self.channels.items()}
 
 
-class ChannelDensity(keras.Operation):
-    """Mean sign of a ReLU's output per channel, and the number of places it is a mean of."""
+class Positives(keras.Operation):
+    """Positive values of a ReLU's output per channel, and how many places they are out of."""
 
     def __init__(self, axis, name=None):
         super().__init__(name=name)
         self.axis = axis
 
     def call(self, x):
-        """Return a float32 vector (C + 1,): the C densities, then the number of places N*H*W."""
+        """Return a float32 vector (C + 1,): the positives of each channel, then the places N*H*W."""
         shape = ops.shape(x)
         others = [i for i in range(len(shape)) if i != self.axis]
-        density = ops.mean(ops.cast(ops.sign(x), "float32"), axis=others)
+        positives = ops.sum(ops.cast(ops.sign(x), "float32"), axis=others)
         places = ops.cast(ops.prod(ops.stack([shape[i] for i in others])), "float32")
-        return ops.concatenate([density, ops.reshape(places, (1,))])
+        return ops.concatenate([positives, ops.reshape(places, (1,))])
 
     def compute_output_spec(self, x):
         """Return the vector's shape and dtype."""
@@ -82,9 +82,9 @@ def density_model(model, groups=None):
 
     Returns:
         `(aux, parts)`: a `keras.Model` whose output is `{"outputs": the model's own outputs,
-        "densities": one vector (C + 1,) per ReLU: the channels' densities in this batch, then the
-        number of places they are means of}`, and the matching list of `Part`. It runs in the phase
-        that `aux.phase.training` says, inference at first.
+        "positives": one vector (C + 1,) per ReLU: the channels' positives in this batch, then the
+        number of places that they are out of}`, and the matching list of `Part`. It runs in the
+        phase that `aux.phase.training` says, inference at first.
 
     Raises:
         ValueError: no graph (a subclassed model), or no ReLU in it.
@@ -100,12 +100,12 @@ def density_model(model, groups=None):
         )
     parts = [_part(place, groups) for place in groups.relus]
 
-    def density(place, outputs):
-        name = f"{place.name.replace('/', '_')}_{place.call}_density"
-        return ChannelDensity(place.axis, name=name)(outputs)
+    def positives(place, outputs):
+        name = f"{place.name.replace('/', '_')}_{place.call}_positives"
+        return Positives(place.axis, name=name)(outputs)
 
     phase = Phase()
-    aux = _measured(as_functional(model), relus, density, "densities", itertools.count(), phase)
+    aux = _measured(as_functional(model), relus, positives, "positives", itertools.count(), phase)
     aux.phase = phase
     return aux, parts
 
@@ -152,8 +152,8 @@ def merge(parts, sums):
 
     Args:
         parts: list of `Part`.
-        sums: float array (sum of C + 1 over the parts,): for each part the sum over batches of
-            density x places, then the sum of places.
+        sums: float array (sum of C + 1 over the parts,): for each part the sums over batches of
+            each channel's positives, then of the places.
 
     Returns:
         A `Density`. Channels that several ReLUs see get the mean over all that they saw.
@@ -199,9 +199,8 @@ def activation_density(model, data, batch_size=128, shortcuts="project"):
     aux, parts = density_model(model, find_groups(model, shortcuts))
     sums, batches = None, 0
     for batch in _batches(data, batch_size):
-        vectors = [np.asarray(v) for v in aux.predict_on_batch(batch)["densities"]]
-        step = np.concatenate([np.append(v[:-1] * v[-1], v[-1]) for v in vectors])
-        sums = step.astype(np.float64) if sums is None else sums + step
+        step = np.concatenate(aux.predict_on_batch(batch)["positives"]).astype(np.float64)
+        sums = step if sums is None else sums + step
         batches += 1
     if not batches:
         raise ValueError("`data` has no batch to measure. Received: an empty " + type(data).__name__)

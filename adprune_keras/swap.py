@@ -72,7 +72,7 @@ def swap(model, net, origins=()):
             yet then goes on from the state of the model's. Empty (default): it starts afresh.
     """
     before = model.optimizer
-    with _scope(model):
+    with scope(model):
         _move(net.graph, model)
         model.optimizer = net.optimizer
         if not net.optimizer.built:
@@ -159,7 +159,7 @@ class Meter:
     """Measures density inside a model's own training step.
 
     The model's `call` is replaced, on this one object, by a pass through the auxiliary-output model
-    that shares its layers: in training it adds the step's densities to one variable on the device.
+    that shares its layers: in training it adds the step's positives to one variable on the device.
     The model's graph, config and files never show it. The variable hangs on the input layer, where
     Keras finds it among the model's variables (JAX carries it through the step) and saving does not.
     """
@@ -168,7 +168,7 @@ class Meter:
         self.model = model
         self.aux, self.parts = density_model(model, groups)
         size = sum(part.channels + 1 for part in self.parts)
-        with _scope(model):
+        with scope(model):
             self.state = _Sums(size)
 
     def attach(self):
@@ -182,7 +182,7 @@ class Meter:
                 return inner(self.model, inputs, training=training, mask=mask, **kwargs)
             self.aux.phase.training = training
             result = self.aux.call(inputs, training=training, mask=mask, **kwargs)
-            self.state.add(result["densities"])
+            self.state.add(result["positives"])
             return result["outputs"]
 
         vars(self.model)["call"] = call  # past Keras' own __setattr__, which tracks attributes
@@ -213,7 +213,7 @@ class Meter:
 
 
 class _Sums(layers.Layer):
-    """The accumulator: density x places per channel, then places, for each ReLU in turn."""
+    """The accumulator: positives per channel, then places, for each ReLU in turn."""
 
     def __init__(self, size):
         super().__init__(name="adprune_density", dtype="float32")
@@ -221,15 +221,14 @@ class _Sums(layers.Layer):
             shape=(size,),
             initializer="zeros",
             trainable=False,
-            aggregation="sum",
+            aggregation="mean",  # over replicas; it adds to the old value, which a sum would double
             autocast=False,  # half precision cannot count so far
             name="sums",
         )
         self.built = True
 
-    def add(self, densities):
-        step = [ops.concatenate([v[:-1] * v[-1], v[-1:]]) for v in densities]
-        self.sums.assign_add(ops.concatenate(step))
+    def add(self, positives):
+        self.sums.assign_add(ops.concatenate(positives))
 
 
 def _graph_of(model):
@@ -267,8 +266,8 @@ def _remake_functions(model):
     model.predict_function = None
 
 
-def _scope(model):
-    """The scope that variables of a distributed TensorFlow model must be made in, or none."""
+def scope(model):
+    """Return the scope that variables of a distributed TensorFlow model must be made in, or none."""
     strategy = getattr(model, "distribute_strategy", None)
     return contextlib.nullcontext() if strategy is None else strategy.scope()
 

@@ -134,6 +134,21 @@ def test_the_card_says_how_to_run_each_file(made):
         assert ran.stdout.strip().strip("[]").isdigit()
 
 
+def test_the_scripts_of_the_docs_classify_as_the_files_do(made, tmp_path):
+    text = (pathlib.Path(__file__).parent.parent / "docs" / "export.md").read_text()
+    scripts = [block.split("```")[0] for block in text.split("```python\n")[1:]]
+    assert len(scripts) == 2 and all(script.count("\n") < 30 for script in scripts)
+    np.save(tmp_path / "images.npy", X[:20])
+    for name, form in FORMATS.items():
+        path = made.directory / form.file
+        code = next(s for s in scripts if {"onnx": "onnxruntime", "tflite": "litert"}[form.runtime] in s)
+        command = [sys.executable, "-c", code, str(path), str(tmp_path / "images.npy")]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr[-2000:]
+        expected = np.argmax(RUNTIMES[form.runtime](path).run(X[:20]), -1)
+        assert json.loads(ran.stdout.splitlines()[-1]) == expected.tolist(), name
+
+
 # A copy for inference.
 
 
