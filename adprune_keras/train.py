@@ -170,9 +170,7 @@ def train():
         run.check(FLAGS.run_dir, FLAGS.overwrite)
         keras.utils.set_random_seed(FLAGS.seed)
         dataset = load_data(FLAGS)
-        model = models.NETWORKS[FLAGS.network](
-            input_shape=dataset.input_shape, classes=dataset.classes, widths=_widths()
-        )
+        model = build(FLAGS, dataset)
         prune = _callback()
         model.compile(
             _optimizer(),
@@ -260,15 +258,22 @@ def load_data(values):
     )
 
 
-def _widths():
-    defaults = models.default_widths(FLAGS.network)
-    if FLAGS.widths is None:
-        if not FLAGS.width_scale > 0:
-            raise ValueError(f"--width_scale must be above 0. Received: {FLAGS.width_scale}")
-        return {name: max(1, round(w * FLAGS.width_scale)) for name, w in defaults.items()}
-    if FLAGS.width_scale != 1.0:
+def build(values, dataset):
+    """Build net0 as flags, or an object with a run's flags as attributes, describe; not compiled."""
+    return models.NETWORKS[values.network](
+        input_shape=dataset.input_shape, classes=dataset.classes, widths=_widths(values)
+    )
+
+
+def _widths(values):
+    defaults = models.default_widths(values.network)
+    if values.widths is None:
+        if not values.width_scale > 0:
+            raise ValueError(f"--width_scale must be above 0. Received: {values.width_scale}")
+        return {name: max(1, round(w * values.width_scale)) for name, w in defaults.items()}
+    if values.width_scale != 1.0:
         raise ValueError("--widths and --width_scale exclude each other. Received: both")
-    return _ints("widths", FLAGS.widths)
+    return _ints("widths", values.widths)
 
 
 def _callback():

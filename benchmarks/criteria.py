@@ -18,7 +18,7 @@ from adprune_keras.tables import markdown
 
 FLAGS = flags.FLAGS
 FOLDER = pathlib.Path(__file__).parent.parent / "docs" / "series"
-COLUMNS = ("activation_density", "accuracy", "val_accuracy", "loss", "val_loss", "learning_rate")
+COLUMNS = ("activation_density", "accuracy", "val_accuracy", "loss", "val_loss")
 DEFAULT = Schedule()
 SETTINGS = {
     "bare": {"patience": 1, "min_epochs": 1},
@@ -54,7 +54,10 @@ def read(path):
 
 def record(directory, name):
     """Write a run's first net as a series."""
-    logs = run.read_run(directory).nets[0]["logs"]
+    first, *pruned = run.read_run(directory).nets
+    logs = first["logs"]
+    if pruned or not logs.keys() >= set(COLUMNS):
+        raise app.UsageError(f"Expected a run with --max_prunes=0. Received: {directory}")
     FOLDER.mkdir(exist_ok=True)
     with open(FOLDER / f"{name}.csv", "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -72,7 +72,8 @@ def examine(name, dataset):
             report = e.report
     seconds = time.perf_counter() - begin
     deployed = vars(cost(model).deployed)
-    return {"network": name, "seconds": seconds, "deployed": deployed, "formats": run.plain(report)}
+    facts = {"network": name, "steps": FLAGS.steps, "seconds": seconds, "deployed": deployed}
+    return facts | {"formats": run.plain(report)}
 
 
 def finished():
@@ -82,29 +83,34 @@ def finished():
     return {line["network"]: line for line in map(json.loads, lines)}
 
 
+def text(row, key, form):
+    """A figure of a report, which a check that ended early has left out."""
+    return "n/a" if row.get(key) is None else format(row[key], form)
+
+
 def table(results):
     """Render the results as Markdown, and name below it what failed."""
     body, failed = [], []
     for line in results:
+        network = f"{line['network']}, {line['steps']} batches"
         macs = line["deployed"]["macs"]
         for name, row in line["formats"].items():
-            failed += [f"{line['network']}, {name}: {problem}" for problem in row["problems"]]
-            if row.get("macs") is None:
-                body.append((line["network"], name, "failed", *6 * ["n/a"]))
-                continue
+            failed += [f"{network}, {name}: {problem}" for problem in row["problems"]]
+            found = row.get("macs")
+            same = "n/a" if found is None else "both" if found == macs else f"{found:,}"
             body.append(
                 (
-                    *(line["network"], name, "failed" if row["problems"] else "verified"),
-                    f"{row['bytes']:,}",
-                    f"{macs:,} / {row['macs']:,}" if macs != row["macs"] else f"{macs:,}, both",
-                    f"{row['params']:,}",
-                    f"{row['difference']:.1e} ({row['worst']:.1e})",
-                    f"{row['agreement']:.2f} %",
-                    f"{row['accuracy']:.2f} / {row['keras_accuracy']:.2f} %",
+                    *(network, name, "failed" if row["problems"] else "verified"),
+                    text(row, "bytes", ",d"),
+                    f"{macs:,} / {same}",
+                    text(row, "params", ",d"),
+                    f"{text(row, 'difference', '.1e')} ({text(row, 'worst', '.1e')})",
+                    text(row, "agreement", ".2f"),
+                    f"{text(row, 'accuracy', '.2f')} / {text(row, 'keras_accuracy', '.2f')}",
                 )
             )
     header = ("network", "format", "status", "bytes", "MACs, Keras / file", "parameters")
-    header += ("difference (worst)", "same class", "accuracy, file / Keras")
+    header += ("difference (worst)", "same class, %", "accuracy, file / Keras, %")
     return "\n".join([*markdown(header, body), "", *failed])
 
 
@@ -117,7 +123,11 @@ def main(argv):
     folder = pathlib.Path(FLAGS.output)
     folder.mkdir(parents=True, exist_ok=True)
     dataset = data.load(
-        FLAGS.data, batch_size=64, train_examples=10000, test_examples=FLAGS.test_examples
+        FLAGS.data,
+        batch_size=64,
+        augment="none",
+        train_examples=10000,
+        test_examples=FLAGS.test_examples,
     )
     for name in names:
         if name not in finished():

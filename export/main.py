@@ -70,13 +70,13 @@ def export_run(directory, formats, output_dir=None, latency=False, **options):
     """
     import keras
 
-    from adprune_keras import models
-    from adprune_keras.train import load_data
+    from adprune_keras.train import build, load_data
 
     names = resolve(formats)
     found = run.read_run(directory)
     model = keras.models.load_model(run.model_path(directory))
-    dataset = load_data(types.SimpleNamespace(**found.header["flags"] | {"augment": "none"}))
+    values = types.SimpleNamespace(**found.header["flags"] | {"augment": "none"})
+    dataset = load_data(values)
     last = found.nets[-1]
     facts = {
         "net": f"net{last['net']}",
@@ -87,11 +87,7 @@ def export_run(directory, formats, output_dir=None, latency=False, **options):
     accuracy = (found.result or {}).get("val_accuracy")
     expected = None if accuracy is None else 100 * accuracy
     output = output_dir or pathlib.Path(directory) / "export"
-    baseline = None
-    if latency:
-        baseline = models.NETWORKS[found.header["flags"]["network"]](
-            dataset.input_shape, dataset.classes, widths=found.nets[0]["widths"]
-        )
+    baseline = build(values, dataset) if latency else None
     _export(model, output, names, dataset, facts, baseline, expected_accuracy=expected, **options)
 
 
@@ -129,6 +125,8 @@ def _export(model, directory, names, dataset, facts, baseline, pixel_input=False
     logging.set_verbosity(logging.ERROR)  # the converters narrate; what counts is checked below
     print(f"Exporting {', '.join(names)} to {directory} ...", flush=True)
     normalization = (dataset.mean, dataset.std) if pixel_input else None
+    timed = pathlib.Path(directory) / "latency.json"
+    timed.unlink(missing_ok=True)  # an older one is not of these files
     try:
         report, failure = (
             export_model(
@@ -151,14 +149,17 @@ def _export(model, directory, names, dataset, facts, baseline, pixel_input=False
         f"\n{table(report)}\n\nRun on {images:,} images. Expected by cost(model).deployed: "
         f"{deployed.macs:,} MACs, {deployed.params:,} parameters."
     )
+    if baseline is not None:
+        settings = {"batch_size": options.get("batch_size"), "normalization": normalization}
+        try:
+            found = latency.compare(model, baseline, directory, names, **settings)
+            run.write_text(timed, json.dumps(found, indent=1) + "\n")
+            print(f"\n{latency.summary(found)}")
+        except (ValueError, RuntimeError) as e:
+            print(f"adprune-export: the files were not timed: {e}", file=sys.stderr)
     if failure:
         print(f"adprune-export: {failure}", file=sys.stderr)
         sys.exit(FAILED)
-    if baseline is not None:
-        settings = {"batch_size": options.get("batch_size"), "normalization": normalization}
-        found = latency.compare(model, baseline, directory, names, **settings)
-        run.write_text(pathlib.Path(directory) / "latency.json", json.dumps(found, indent=1) + "\n")
-        print(f"\n{latency.summary(found)}")
 
 
 def _main(argv):

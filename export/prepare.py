@@ -151,7 +151,7 @@ class _Copy:
 def _compare(model, clean, shape, normalization, softmax):
     """Refuse a copy that does not answer as the model does."""
     pixels = np.random.default_rng(0).uniform(0, 255, (2, *shape)).astype("float32")
-    mean, std = (np.asarray(v, "float32") for v in normalization or (127.5, 64))
+    mean, std = (127.5, 64.0) if normalization is None else np.asarray(normalization, "float32")
     x = (pixels - mean) / std
     given = x if normalization is None else pixels
     expected = ops.convert_to_numpy(model(x, training=False)).astype("float32")
