@@ -203,8 +203,8 @@ def table_2(runs):
     columns = [
         ("run", lambda r: r["run"]),
         ("net", lambda r: f"net{r['net']}" + (", final" if r["final"] else "")),
-        ("training complexity", lambda r: _both(r["complexity"], "{:.1f}")),
-        ("against the dense net", lambda r: _both(r["against_dense"])),
+        ("training complexity", lambda r: both(r["complexity"], "{:.1f}")),
+        ("against the dense net", lambda r: both(r["against_dense"])),
     ]
     if any(row["paper"] for row in rows):
         columns.append(("paper", lambda r: "" if r["paper"] is None else f"{r['paper']:.1f}"))
@@ -304,10 +304,11 @@ def _figure(row, key, form="{:.2f}x"):
     if row["published"]:
         suffix = "x" if form.endswith("x") else ""
         return "n/a" if row[key] is None else f"{row[key][COUNTS[0]]:g}{suffix}"
-    return _both(row[key], form)
+    return both(row[key], form)
 
 
-def _both(values, form="{:.2f}x"):
+def both(values, form="{:.2f}x"):
+    """Render a figure in both ways of counting, paper count first; "n/a" for `None`."""
     if values is None:
         return "n/a"
     return " / ".join(form.format(values[count]) for count in COUNTS)
@@ -348,7 +349,7 @@ _OURS = (
     ("net", lambda r: f"net{r['net']}"),
     ("configuration", lambda r: "[" + ", ".join(map(str, r["configuration"])) + "]"),
     ("accuracy", lambda r: _percent(r["accuracy"])),
-    ("parameters reduction", lambda r: _both(r["params"])),
-    ("OPS reduction", lambda r: _both(r["ops"])),
+    ("parameters reduction", lambda r: both(r["params"])),
+    ("OPS reduction", lambda r: both(r["ops"])),
     ("epochs", lambda r: str(r["epochs"])),
 )

@@ -83,10 +83,15 @@ class WidthRule:
         if not 0 <= density <= 1:
             raise ValueError(f"A density must be in [0, 1]. Received: {density}")
         step = lcm(self.round_to, parts)
-        wanted = floor(density * width / step + 0.5) * step
+        wanted = nearest(density * width, step)
         capped = ceil(width * (1 - self.max_shrink) - 1e-9)
         least = max(step, self.min_width, capped)
         return min(width, max(wanted, ceil(least / parts) * parts))
+
+
+def nearest(value, step):
+    """Return the multiple of `step` nearest to `value`, the larger of two."""
+    return floor(value / step + 0.5) * step
 
 
 def next_widths(widths, densities, rule, parts=None):

@@ -32,11 +32,11 @@ import numpy as np
 from absl import app, flags
 from matplotlib.figure import Figure
 
-from adprune_keras import ADPrune, cost, data, models, ops_reduction, params_reduction, run
+from adprune_keras import ADPrune, cost, data, models, ops_reduction, params_reduction, run, tables
+from adprune_keras.accounting import COUNTS
 from adprune_keras.groups import find_groups
 from adprune_keras.rebuild import rebuild
 from adprune_keras.swap import Net, optimizer_recipe, swap
-from adprune_keras.tables import markdown
 from adprune_keras.train import learning_rate_at
 from adprune_keras.widths import WidthRule, next_widths
 
@@ -157,7 +157,7 @@ class Bench:
             watch = [ADPrune(max_prunes=0, verbose=0)] if name == "dense" else []
             logs = self.fit(model, epochs[0], callbacks=watch)
         final = cost(model)
-        shares = {c: 1 / ops_reduction(self.dense_cost, final, c) for c in ("paper", "deployed")}
+        shares = {c: 1 / ops_reduction(self.dense_cost, final, c) for c in COUNTS}
         return {
             "arm": name,
             "seed": self.seed,
@@ -200,17 +200,15 @@ def summarize(results):
         lines = arms[arm]
         percent = [100 * line["accuracy"] for line in lines]
 
-        def both(key, form="{:.2f}x", lines=lines):
-            return " / ".join(
-                form.format(statistics.mean(line[key][c] for line in lines))
-                for c in ("paper", "deployed")
-            )
+        def mean(key, form="{:.2f}x", lines=lines):
+            means = {c: statistics.mean(line[key][c] for line in lines) for c in COUNTS}
+            return tables.both(means, form)
 
         rows.append(
             (
                 *(arm, len(lines), f"{statistics.mean(percent):.2f} %"),
                 f"{min(percent):.2f} to {max(percent):.2f}",
-                *(both("ops_reduction"), both("params_reduction"), both("complexity", "{:.1f}")),
+                *(mean("ops_reduction"), mean("params_reduction"), mean("complexity", "{:.1f}")),
                 f"{statistics.mean(line['seconds'] for line in lines):.0f}",
             )
         )
@@ -218,7 +216,7 @@ def summarize(results):
         marker = "o" if arm in PRUNED else "s"
         axes.scatter(x, percent, label=arm, marker=marker)
     header = ("arm", "seeds", "accuracy", "range", "OPS reduction", "parameters reduction")
-    print("\n".join(markdown((*header, "training complexity", "seconds"), rows)))
+    print("\n".join(tables.markdown((*header, "training complexity", "seconds"), rows)))
     print("Reductions and complexities: paper count / deployed count.")
     axes.set_xlabel("training complexity (epochs of the dense network, deployed count)")
     axes.set_ylabel("test accuracy (%)")

@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from math import floor, lcm
+from math import lcm
 
 import numpy as np
 from adprune_keras.export import convert
@@ -15,9 +15,10 @@ from adprune_keras.export.formats import FORMATS, resolve
 from adprune_keras.export.prepare import inference_model
 
 from adprune_keras import tables
-from adprune_keras.accounting import cost, ops_reduction, params_reduction
+from adprune_keras.accounting import COUNTS, cost, ops_reduction, params_reduction
 from adprune_keras.groups import find_groups, layer_widths
 from adprune_keras.rebuild import resize
+from adprune_keras.widths import nearest
 
 BEFORE, PRUNED, ROUNDED = "before", "pruned", "round_to=8"
 _STEP = 8  # channels that SIMD units take at once
@@ -85,17 +86,14 @@ def compare(
             files = {who: places[who] / FORMATS[name].file for who in nets}
             timed[name] = _time(files, FORMATS[name].runtime, rounds, seconds, seed)
     costs = {who: cost(net) for who, net in nets.items()}
-    kinds = ("paper", "deployed")
     runtimes = {_PACKAGES[FORMATS[name].runtime] for name in names}
     return {
         "cpu": _cpu(),
         "versions": {package: importlib.metadata.version(package) for package in sorted(runtimes)},
         "pinned": all(pinned for _, pinned in timed.values()),
-        "nets": {
-            who: {"macs": c.deployed.macs, "params": c.deployed.params} for who, c in costs.items()
-        },
-        "ops_reduction": {k: ops_reduction(costs[BEFORE], costs[PRUNED], k) for k in kinds},
-        "params_reduction": {k: params_reduction(costs[BEFORE], costs[PRUNED], k) for k in kinds},
+        "nets": {who: vars(c.deployed) for who, c in costs.items()},
+        "ops_reduction": {k: ops_reduction(costs[BEFORE], costs[PRUNED], k) for k in COUNTS},
+        "params_reduction": {k: params_reduction(costs[BEFORE], costs[PRUNED], k) for k in COUNTS},
         "formats": {name: rows for name, (rows, _) in timed.items()},
     }
 
@@ -117,16 +115,12 @@ def summary(found):
         for who, row in rows.items()
     ]
     header = ("format", "net", "MACs", "bytes", "p50 ms", "p90 ms", "peak MiB", "times as fast")
-    both = {
-        key: " / ".join(f"{found[key][kind]:.2f}x" for kind in ("paper", "deployed"))
-        for key in ("ops_reduction", "params_reduction")
-    }
     versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
     lines = [
         *tables.markdown(header, body),
         "",
-        f"OPS reduction {both['ops_reduction']}, parameters reduction {both['params_reduction']} (paper "
-        "count / deployed count).",
+        f"OPS reduction {tables.both(found['ops_reduction'])}, parameters reduction "
+        f"{tables.both(found['params_reduction'])} (paper count / deployed count).",
         f"Milliseconds an image, one thread{', pinned to a core' if found['pinned'] else ''}, in turn; "
         f"{found['cpu']}; {versions}. Peak: memory that loading and running a file adds to its runtime.",
     ]
@@ -159,7 +153,7 @@ def _rounded(model, baseline, seed):
     for group in groups:
         width, step = pruned[group.owner], lcm(_STEP, group.parts)
         if width < group.width:
-            width = min(group.width, max(step, floor(width / step + 0.5) * step))
+            width = min(group.width, max(step, nearest(width, step)))
         widths[group.owner] = width
     if all(pruned[name] == width for name, width in widths.items()):
         return {}

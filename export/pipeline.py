@@ -41,7 +41,7 @@ def export_model(
     A file is converted in a process of its own under a temporary name, opened and run in ONNX Runtime
     or LiteRT, and gets its final name only when every check has passed: it opens, uses built-in
     operations only, has exactly the expected inputs, outputs, types and metadata, the MACs and
-    parameters recounted from it equal `cost(model).deployed`, its answers are finite, near Keras'
+    weights recounted from it equal those of `cost(model).deployed`, its answers are finite, near Keras'
     (within 1e-5 of the largest logit for float32, 2e-3 float16, 2e-2 dynamic range and 5e-2 int8, both
     on 99 % of the images), the same in another batch size, and its accuracy on all of `test_data` is no
     more than `accuracy_points` below Keras'. `export.json` beside the files holds the figures,

@@ -17,7 +17,15 @@ pytest.importorskip("tf2onnx")
 if keras.backend.backend() != "tensorflow":
     pytest.skip("the files are compared with Keras on TensorFlow", allow_module_level=True)
 
-from adprune_keras.export import VerificationError, convert, count, export_model, metadata, pipeline
+from adprune_keras.export import (
+    VerificationError,
+    convert,
+    count,
+    export_model,
+    metadata,
+    pipeline,
+    verify,
+)
 from adprune_keras.export.formats import FORMATS, resolve
 from adprune_keras.export.prepare import inference_model
 from adprune_keras.export.runtimes import FILES as RUNTIMES
@@ -407,6 +415,22 @@ def test_accuracy_is_compared(made, monkeypatch):
     assert re.match(r"its accuracy is .* %, Keras' 100.00 % \(allowed: 0.1 points less\)", found[-1])
     path = made.directory / "model.onnx"
     assert made.problems("onnx", path, batches=batches, points=100.0) == found[:-1]
+
+
+def test_classes_that_keras_is_sure_of_are_kept():
+    """1,000 images, 20 with a clear class, 5 of which come out wrong: 0.5 % of all, 25 % of those."""
+    logits = np.zeros((1000, 3))
+    logits[:, 0] = 0.01
+    logits[:20, 0] = 1.0
+    ours = logits.copy()
+    ours[20:, 1] = 0.02  # a tie that goes the other way is none of the sure ones
+    verdict, form = verify.Verdict(), FORMATS["tflite_int8"]
+    verify._check_difference(verdict, ours, logits, 1.0, form)
+    assert verdict.problems == [] and verdict.agreement == 2.0
+    ours[:5] = [0.0, 1.0, 0.0]
+    verify._check_difference(verdict, ours, logits, 1.0, form)
+    (found,) = verdict.problems
+    assert found.startswith("it puts 75.00 % of the 20 images whose class leads")
 
 
 def test_answers_that_depend_on_the_batch(made, monkeypatch):
