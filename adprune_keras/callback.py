@@ -1,5 +1,6 @@
 """ADPrune: when to measure, to prune and to stop; the algorithm is in the modules it calls."""
 
+import time
 import warnings
 from math import lcm
 
@@ -22,7 +23,7 @@ from adprune_keras.schedule import (
     profile,
     why_never,
 )
-from adprune_keras.swap import Meter, Net, current_net, optimizer_recipe, scope, swap
+from adprune_keras.swap import Meter, Net, current_net, optimizer_recipe, scope, swap, time_first_step
 from adprune_keras.widths import WidthRule, next_widths, within_budget
 
 
@@ -81,7 +82,8 @@ class ADPrune(keras.callbacks.Callback):
             and `params_reduction` (against net0, both counts), `logs` and `densities` (per epoch),
             `channel_densities` (its last epoch), `profile` (convex, flat or concave: the slope of its
             AE, flat within `min_delta` an epoch), `outcome` (training, pruned, rolled back or final)
-            and `reason`.
+            and `reason`; `rebuild_seconds` (from the decision to the net in place) and
+            `retrace_seconds` (its first step: tracing, compiling, and the step).
 
     Raises:
         ValueError: an argument out of its range; at the start of training, a model that is not
@@ -202,8 +204,8 @@ class ADPrune(keras.callbacks.Callback):
         self._net = 0
         self.record = []
         self._baseline = _count(self.model)
-        self._open_entry(done=0)
         self._meter.attach()
+        self._open_entry(done=0, seconds=0.0)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Carry out what the last epoch decided, then measure anew."""
@@ -291,7 +293,7 @@ class ADPrune(keras.callbacks.Callback):
 
     def _apply(self, pending, done):
         decision, widths, densities, reached = pending
-        before = self._net
+        before, begin = self._net, time.perf_counter()
         if decision.action == PRUNE:
             seed = None if self.seed is None else self.seed + before + 1
             scores = densities if self.weights == "inherit" else None
@@ -303,7 +305,7 @@ class ADPrune(keras.callbacks.Callback):
         else:
             self._swap(self._previous, keep=False)
             self._net -= 1
-        self._open_entry(done)
+        self._open_entry(done, time.perf_counter() - begin)
         over = decision.action == ROLLBACK or reached
         if over or is_last(self.schedule, self._net, done, self._epochs):
             self._final_since, self._previous = done, None  # nothing to go back to any more
@@ -341,12 +343,15 @@ class ADPrune(keras.callbacks.Callback):
             kept = choose(groups, widths, channels)
         return cost_after(Cut(groups, widths, kept), owners)
 
-    def _open_entry(self, done):
+    def _open_entry(self, done, seconds):
         counted = self._baseline
         if counted and self.record:  # net0 is the baseline itself
             counted = _count(self.model)
         widths = self._groups.widths()
-        self.record.append(open_entry(widths, self._net, done, self._baseline, counted))
+        entry = open_entry(widths, self._net, done, self._baseline, counted)
+        entry["rebuild_seconds"] = seconds
+        time_first_step(self.model, lambda spent: entry.update(retrace_seconds=spent))
+        self.record.append(entry)
 
     def _saved(self):
         entry = self.record[-1]
@@ -397,6 +402,8 @@ def open_entry(widths, net, start, baseline, counted):
         "profile": "unknown",
         "outcome": "training",
         "reason": "",
+        "rebuild_seconds": None,
+        "retrace_seconds": None,
     }
 
 

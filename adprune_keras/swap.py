@@ -6,6 +6,8 @@ with the installed version in the message where an attribute is no longer there.
 """
 
 import contextlib
+import inspect
+import time
 import warnings
 
 import keras
@@ -79,6 +81,14 @@ def swap(model, net, origins=()):
             net.optimizer.build(model.trainable_variables)
             if origins:
                 _inherit_state(before, net.optimizer, origins)
+    # What `compile` was given would keep the old net alive, and be written into files.
+    if hasattr(model, "_compiled_trainable_state"):
+        del (
+            model._compiled_trainable_state
+        )  # TensorFlow's own tracking forgets it so, not if overwritten
+        model._compiled_trainable_state = {layer: layer.trainable for layer in model._flatten_layers()}
+    if hasattr(getattr(model, "_compile_config", None), "config"):
+        model._compile_config.config["optimizer"] = net.optimizer
     _remake_functions(model)
 
 
@@ -170,6 +180,7 @@ class Meter:
         size = sum(part.channels + 1 for part in self.parts)
         with scope(model):
             self.state = _Sums(size)
+        self.graphs = set()  # TensorFlow's, traced while this was attached
 
     def attach(self):
         """Start measuring; the train function is made again."""
@@ -178,6 +189,7 @@ class Meter:
         inner = type(self.model).call
 
         def call(inputs, training=None, mask=None, **kwargs):
+            self._note_graph()
             if not training:
                 return inner(self.model, inputs, training=training, mask=mask, **kwargs)
             self.aux.phase.training = training
@@ -193,6 +205,8 @@ class Meter:
         holder._layers[:] = [layer for layer in holder._layers if not isinstance(layer, _Sums)]
         vars(self.model).pop("call", None)
         _remake_functions(self.model)
+        _release(self.graphs)
+        self.graphs.clear()
 
     def reset(self):
         """Forget what was measured: a new epoch begins."""
@@ -201,6 +215,13 @@ class Meter:
     def read(self):
         """Return the `Density` since `reset`: the one transfer from the device in an epoch."""
         return merge(self.parts, ops.convert_to_numpy(self.state.sums))
+
+    def _note_graph(self):
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            if not tf.executing_eagerly():
+                self.graphs.add(tf.compat.v1.get_default_graph())
 
     def _holder(self):
         inputs = tree.flatten(self.model.inputs)
@@ -237,26 +258,34 @@ def _graph_of(model):
 
 def _move(source, target):
     """Move the graph of one model into another; both keep sharing the layers."""
-    if isinstance(target, keras.Sequential):
-        # A Sequential is its list of layers and the Functional that it built from them.
-        for name in ("_layers", "_functional"):
-            if not hasattr(source, name):
-                raise _unexpected(type(source).__name__, name)
-            setattr(target, name, getattr(source, name))
-        target.built = True
-        return
-    old = target.layers
-    for name in _GRAPH:
-        if name not in vars(source) or name not in vars(target):
+    sequential = isinstance(target, keras.Sequential)
+    # A Sequential is its list of layers and the Functional that it built from them.
+    names = ("_layers", "_functional") if sequential else _GRAPH
+    for name in names:
+        if not hasattr(source, name) or not hasattr(target, name):
             raise _unexpected(type(target).__name__, name)
-        vars(target)[name] = vars(source)[name]
+    old = _sublayers(target)
+    if sequential:
+        target._layers, target._functional = source._layers, source._functional
+        target.built = True
+    else:
+        vars(target).update({name: vars(source)[name] for name in names})
+        for name in names:  # TensorFlow's own list of what a model holds, for its checkpoints
+            if name in getattr(target, "_self_unconditional_dependency_names", ()):
+                target._track_trackable(vars(source)[name], name, overwrite=True)
     # The tracker keeps the list of sublayers; layers that the user attached beside the graph stay.
     for layer in old:
         target._tracker.untrack(layer)
-    for layer in target.layers:
+    for layer in _sublayers(target):
         target._tracker.track(layer)
     if keras.backend.backend() == "torch":
         target._track_variables()  # torch's own list of parameters
+
+
+def _sublayers(model):
+    if isinstance(model, keras.Sequential):
+        return [*model._layers, *([model._functional] if model._functional is not None else [])]
+    return model.layers
 
 
 def _remake_functions(model):
@@ -264,6 +293,47 @@ def _remake_functions(model):
     model.make_train_function(force=True)
     model.test_function = None
     model.predict_function = None
+
+
+def _release(graphs):
+    """Make TensorFlow let go of graphs that no function runs any more, and of the variables in them.
+
+    TensorFlow 2.21 keeps the gradient of each custom-gradient operation for ever, and with it the graph
+    that it was traced in (tensorflow/tensorflow#97697): Keras' optimizers put one into every train
+    step. Where later versions hold no `result` there, there is nothing to do.
+    """
+    if not graphs:
+        return
+    from tensorflow.python.framework import ops as framework
+
+    registry = getattr(framework.gradient_registry, "_registry", {})
+    for name, entry in list(registry.items()):
+        if name.startswith("CustomGradient-"):
+            gradient = _captured(entry.get("type")).get("tape_grad_fn")
+            results = tree.flatten(_captured(gradient).get("result"))
+            if any(getattr(result, "graph", None) in graphs for result in results):
+                del registry[name]
+
+
+def _captured(function):
+    return inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
+
+
+def time_first_step(model, report):
+    """Call `report(seconds)` after the next training step: it traces and compiles a function made again.
+
+    Keras looks the train function up at every step, so the stand-in serves for one.
+    """
+    function = model.train_function
+
+    def timed(*args):
+        model.train_function = function
+        begin = time.perf_counter()
+        result = function(*args)
+        report(time.perf_counter() - begin)
+        return result
+
+    model.train_function = timed
 
 
 def scope(model):

@@ -164,6 +164,17 @@ def learning_rate_at(schedule, base, epoch, length):
     return float(keras.optimizers.schedules.CosineDecay(base, length)(epoch))
 
 
+def jit_compile(value="auto"):
+    """Return what `compile(jit_compile=...)` takes: "true", "false" or "auto" as the flag defines it."""
+    if value != "auto":
+        return value == "true"
+    if keras.backend.backend() != "tensorflow":
+        return "auto"
+    import tensorflow as tf
+
+    return "auto" if tf.config.list_physical_devices("GPU") else False
+
+
 def train():
     """Set up what the flags describe, train it, and write the run directory."""
     try:
@@ -176,7 +187,7 @@ def train():
             _optimizer(),
             "sparse_categorical_crossentropy",
             metrics=["accuracy"],
-            jit_compile=_jit_compile(),
+            jit_compile=jit_compile(FLAGS.jit_compile),
         )
         directory = run.create(FLAGS.run_dir, FLAGS.overwrite)
     except ValueError as e:
@@ -308,16 +319,6 @@ def _optimizer():
         return keras.optimizers.SGD(momentum=FLAGS.momentum, **settings)
     kind = keras.optimizers.Adam if FLAGS.optimizer == "adam" else keras.optimizers.AdamW
     return kind(**settings)
-
-
-def _jit_compile():
-    if FLAGS.jit_compile != "auto":
-        return FLAGS.jit_compile == "true"
-    if keras.backend.backend() != "tensorflow":
-        return "auto"
-    import tensorflow as tf
-
-    return "auto" if tf.config.list_physical_devices("GPU") else False
 
 
 def _ints(name, values):

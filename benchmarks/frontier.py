@@ -88,7 +88,10 @@ class Bench:
         return model
 
     def fit(self, model, epochs, length=None, callbacks=()):
-        """Train for the first `epochs` of a cosine decay over `length`; return `{log: values}`."""
+        """Train for the first `epochs` of a cosine decay over `length`; return `{log: values}`.
+
+        The test images are looked at in the end, or in every epoch where there are `callbacks`.
+        """
 
         def rate(epoch, _):
             return learning_rate_at("cosine", FLAGS.learning_rate, epoch, length or epochs)
@@ -97,6 +100,7 @@ class Bench:
             self.dataset.train,
             epochs=epochs,
             validation_data=self.dataset.test,
+            validation_freq=1 if callbacks else epochs,
             callbacks=[*callbacks, keras.callbacks.LearningRateScheduler(rate)],
             shuffle=False,
             verbose=0,

@@ -319,6 +319,8 @@ def test_record_is_plain_data():
     first, second = json.loads(json.dumps(prune.record))
     assert first == prune.record[0]
     assert first["reason"] == "prune_at names epoch 2"
+    assert first["rebuild_seconds"] == 0 < second["rebuild_seconds"]
+    assert first["retrace_seconds"] > 0 < second["retrace_seconds"]
     assert first["ops_reduction"] == {"paper": 1.0, "deployed": 1.0}
     assert second["ops_reduction"]["paper"] > 1 < second["params_reduction"]["deployed"]
     assert second["widths"] == layer_widths(prune.model)

@@ -1,9 +1,14 @@
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
 from toys import compiled, images, plain_cnn, sequential_cnn
 
-from adprune_keras import resize, swap
+from adprune_keras import ADPrune, WidthRule, resize, swap
+
+BACKEND = keras.backend.backend()
 
 
 @pytest.mark.parametrize("build", [plain_cnn, sequential_cnn])
@@ -44,3 +49,44 @@ def test_optimizer_recipe_passes_on_a_schedule_of_the_users_own():
 
     made = swap.optimizer_recipe(keras.optimizers.Adam(Mine(), beta_1=0.7))()
     assert (float(made.learning_rate), made.beta_1) == (0.25, 0.7)
+
+
+def train_through_prunes(model, prunes, *others):
+    x, y = images(40)
+    epochs = list(range(1, prunes + 1))
+    prune = ADPrune(prune_at=epochs, final_epochs=1, rule=WidthRule(max_shrink=0.05), verbose=0)
+    callbacks = [prune, *others]
+    model.fit(x, y, batch_size=20, epochs=prunes + 1, verbose=0, callbacks=callbacks)
+    assert len(prune.record) == prunes + 1
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="nothing is traced")
+def test_each_net_is_traced_once(monkeypatch):
+    traced, add = [0], swap._Sums.add
+
+    def counted(self, positives):
+        traced[-1] += 1
+        add(self, positives)
+
+    monkeypatch.setattr(swap._Sums, "add", counted)
+    next_epoch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: traced.append(0))
+    train_through_prunes(compiled(plain_cnn(40), jit_compile="auto"), 3, next_epoch)
+    # net0 twice on TensorFlow, where Keras builds the metrics in its first step.
+    assert traced == [2 if BACKEND == "tensorflow" else 1, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("build", [plain_cnn, sequential_cnn])
+def test_old_nets_are_let_go(build):
+    kernels, graphs = [], []
+
+    def count(epoch, logs):
+        kernels.append(weakref.ref(model.get_layer("conv1").kernel))
+        gc.collect()
+        graphs.append(sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects()))
+
+    model = compiled(build(40))
+    train_through_prunes(model, 5, keras.callbacks.LambdaCallback(on_epoch_end=count))
+    gc.collect()
+    assert [kernel() is None for kernel in kernels] == [True] * 5 + [False]
+    if BACKEND == "tensorflow":
+        assert graphs[1:] == [graphs[1]] * 5
