@@ -184,7 +184,7 @@ class Meter:
 
     def attach(self):
         """Start measuring; the train function is made again."""
-        self.detach()  # whatever a `fit` that broke off has left
+        self._remove()  # whatever a `fit` that broke off has left
         self._holder()._layers.append(self.state)  # not `layers`: it must not be part of the graph
         inner = type(self.model).call
 
@@ -198,15 +198,19 @@ class Meter:
             return result["outputs"]
 
         vars(self.model)["call"] = call  # past Keras' own __setattr__, which tracks attributes
+        _remake_functions(self.model)  # by now: JAX takes the shardings of all variables there
 
     def detach(self):
         """Stop measuring and leave no trace; the train function is made again."""
-        holder = self._holder()
-        holder._layers[:] = [layer for layer in holder._layers if not isinstance(layer, _Sums)]
-        vars(self.model).pop("call", None)
+        self._remove()
         _remake_functions(self.model)
         _release(self.graphs)
         self.graphs.clear()
+
+    def _remove(self):
+        holder = self._holder()
+        holder._layers[:] = [layer for layer in holder._layers if not isinstance(layer, _Sums)]
+        vars(self.model).pop("call", None)
 
     def reset(self):
         """Forget what was measured: a new epoch begins."""

@@ -7,7 +7,7 @@ import time
 import keras
 from absl import app, flags
 
-from adprune_keras import data, models, plots, run, tables
+from adprune_keras import data, devices, models, plots, run, tables
 from adprune_keras._version import __version__
 from adprune_keras.accounting import cost
 from adprune_keras.callback import ADPrune, open_entry
@@ -77,6 +77,14 @@ def define_flags():
         ("auto", "true", "false"),
         "XLA; auto: off on TensorFlow without a GPU, where it is several times slower, else Keras' "
         "own choice.",
+    )
+    flags.DEFINE_enum(
+        "distribution",
+        "none",
+        devices.DISTRIBUTIONS,
+        "mirrored: tf.distribute.MirroredStrategy over this machine's devices (TensorFlow); "
+        "data_parallel: keras.distribution.DataParallel over all devices of all processes (JAX; "
+        "KERAS_DISTRIBUTION_* in the environment say which processes). batch_size is that of all.",
     )
 
     flags.DEFINE_bool("prune", True, "Prune while training; --noprune trains the dense network.")
@@ -164,41 +172,39 @@ def learning_rate_at(schedule, base, epoch, length):
     return float(keras.optimizers.schedules.CosineDecay(base, length)(epoch))
 
 
-def jit_compile(value="auto"):
-    """Return what `compile(jit_compile=...)` takes: "true", "false" or "auto" as the flag defines it."""
-    if value != "auto":
-        return value == "true"
-    if keras.backend.backend() != "tensorflow":
-        return "auto"
-    import tensorflow as tf
-
-    return "auto" if tf.config.list_physical_devices("GPU") else False
-
-
 def train():
-    """Set up what the flags describe, train it, and write the run directory."""
+    """Set up what the flags describe, train it, and write the run directory.
+
+    Of several processes each trains its share of every batch, and only the chief writes.
+    """
     try:
-        run.check(FLAGS.run_dir, FLAGS.overwrite)
+        scope = devices.distribute(FLAGS.distribution)
+        many, process = devices.processes()
+        if process == 0:
+            run.check(FLAGS.run_dir, FLAGS.overwrite)
         keras.utils.set_random_seed(FLAGS.seed)
         dataset = load_data(FLAGS)
-        model = build(FLAGS, dataset)
-        prune = _callback()
-        model.compile(
-            _optimizer(),
-            "sparse_categorical_crossentropy",
-            metrics=["accuracy"],
-            jit_compile=jit_compile(FLAGS.jit_compile),
-        )
-        directory = run.create(FLAGS.run_dir, FLAGS.overwrite)
+        with scope:
+            model = build(FLAGS, dataset)
+            model.compile(
+                _optimizer(),
+                "sparse_categorical_crossentropy",
+                metrics=["accuracy"],
+                jit_compile=devices.jit_compile(FLAGS.jit_compile),
+            )
+        prune = _callback(verbose=int(FLAGS.progress != 0 and process == 0))
+        if process == 0:
+            directory = run.create(FLAGS.run_dir, FLAGS.overwrite)
     except ValueError as e:
         sys.exit(f"adprune-train: {e}")
     baseline = cost(model)
-    run.write_text(directory / "flags.txt", _flagfile())
-    print(
-        f"{FLAGS.network} on {FLAGS.dataset}: {dataset.train_examples} training and "
-        f"{dataset.test_examples} test images of {dataset.input_shape}, {dataset.classes} classes; "
-        f"{baseline.deployed.macs:,} MACs and {baseline.deployed.params:,} parameters deployed."
-    )
+    if process == 0:
+        run.write_text(directory / "flags.txt", _flagfile())
+        print(
+            f"{FLAGS.network} on {FLAGS.dataset}: {dataset.train_examples} training and "
+            f"{dataset.test_examples} test images of {dataset.input_shape}, {dataset.classes} classes; "
+            f"{baseline.deployed.macs:,} MACs and {baseline.deployed.params:,} parameters deployed."
+        )
     dense = open_entry(layer_widths(model), 0, 0, baseline, baseline)
 
     def rate(epoch, _):
@@ -208,17 +214,22 @@ def train():
         return learning_rate_at(FLAGS.lr_schedule, FLAGS.learning_rate, epoch - start, length)
 
     seconds = _Seconds()
-    image = next(iter(dataset.test))[0][:1].numpy()
-    maps = _Maps(lambda: prune.record[-1] if prune else dense, image)
-    scheduler = keras.callbacks.LearningRateScheduler(rate)
-    history = model.fit(
-        dataset.train,
-        epochs=FLAGS.epochs,
-        validation_data=dataset.test,
-        callbacks=[*([prune] if prune else []), scheduler, seconds, maps],
-        shuffle=False,  # the data set shuffles itself
-        verbose=FLAGS.progress,
-    )
+    callbacks = [*([prune] if prune else []), keras.callbacks.LearningRateScheduler(rate), seconds]
+    if many == 1:  # a net that several processes hold does not run on an image of one
+        image = next(iter(dataset.test))[0][:1].numpy()
+        maps = _Maps(lambda: prune.record[-1] if prune else dense, image)
+        callbacks.append(maps)
+    with devices.together(many, process):
+        history = model.fit(
+            dataset.train,
+            epochs=FLAGS.epochs,
+            validation_data=dataset.test,
+            callbacks=callbacks,
+            shuffle=False,  # the data set shuffles itself
+            verbose=FLAGS.progress if process == 0 else 0,
+        )
+    if process != 0:
+        return
     run.save_model(directory, model)
     dense |= {"epochs": len(history.epoch), "logs": history.history}
     dense |= {"outcome": "final", "reason": "dense: --noprune"}
@@ -229,7 +240,8 @@ def train():
     run.write_record(directory, entries)
     table = tables.summary(nets)
     run.write_text(directory / "summary.md", table)
-    run.save_maps(directory, maps.nets)
+    if many == 1:
+        run.save_maps(directory, maps.nets)
     run.save_figure(directory, "density.png", plots.figure_2(nets))
     print(f"\n{table}\nTrained in {seconds.total:.0f} s. The run is in {directory}.")
     if FLAGS.export:
@@ -287,7 +299,7 @@ def _widths(values):
     return _ints("widths", values.widths)
 
 
-def _callback():
+def _callback(verbose):
     if not FLAGS.prune:
         return None
     return ADPrune(
@@ -309,7 +321,7 @@ def _callback():
         ),
         target_ops_reduction=FLAGS.target_ops_reduction,
         seed=FLAGS.seed,
-        verbose=int(FLAGS.progress != 0),
+        verbose=verbose,
     )
 
 

@@ -5,12 +5,14 @@
 One data set, one recipe, several arms a seed; each finished arm is a JSON line in --output, and a second
 call of the same command goes on where the first ended. `net0` is one dense net a seed, stopped at
 --prune_at epochs of a cosine schedule over --epochs; the arms that prune all start from it, with
-a schedule afresh over the epochs that are left, as adprune-train does:
+a schedule afresh over the epochs that are left, as adprune-train does (the gradual one apart):
 
 adprune random   widths by density, new weights (the paper)
 adprune inherit  widths by density, the densest channels keep weights and momentum
 random channels  as adprune inherit, but the channels that stay are drawn
 uniform inherit  as adprune inherit, but all layers have the same share of their width, at equal MACs
+gradual          ADPrune from the start: a small prune after each epoch from the second on until the OPS
+                 reduction of the arms above is reached, inheriting; one schedule over --epochs
 dense            the dense network for --epochs
 scratch          adprune's final network from scratch, for --epochs
 scratch, MACs    the same, for as many epochs as cost what adprune's whole run cost in MACs
@@ -32,7 +34,18 @@ import numpy as np
 from absl import app, flags
 from matplotlib.figure import Figure
 
-from adprune_keras import ADPrune, cost, data, models, ops_reduction, params_reduction, run, tables
+from adprune_keras import (
+    ADPrune,
+    cost,
+    data,
+    layer_widths,
+    models,
+    ops_reduction,
+    params_reduction,
+    run,
+    tables,
+    training_complexity,
+)
 from adprune_keras.accounting import COUNTS
 from adprune_keras.groups import find_groups
 from adprune_keras.rebuild import rebuild
@@ -41,7 +54,7 @@ from adprune_keras.train import learning_rate_at
 from adprune_keras.widths import WidthRule, next_widths
 
 FLAGS = flags.FLAGS
-PRUNED = ("adprune random", "adprune inherit", "random channels", "uniform inherit")
+PRUNED = ("adprune random", "adprune inherit", "random channels", "uniform inherit", "gradual")
 SCRATCH = ("dense", "scratch", "scratch, MACs", "uniform", "uniform, MACs")
 COUNT = "deployed"  # what equal MACs are equal in
 
@@ -56,6 +69,7 @@ def define_flags():
     flags.DEFINE_integer("train_examples", 10000, "Training images.")
     flags.DEFINE_integer("epochs", 20, "Epochs of an arm.")
     flags.DEFINE_integer("prune_at", 7, "Epochs of net0 before the prune.")
+    flags.DEFINE_float("gradual_shrink", 0.15, "Most that a prune of the gradual arm takes of a layer.")
     flags.DEFINE_integer("round_to", 1, "WidthRule(round_to=...).")
     flags.DEFINE_multi_integer("seed", [0, 1], "Seeds.")
     flags.DEFINE_multi_enum("arm", [*PRUNED, *SCRATCH], [*PRUNED, *SCRATCH], "Arms to run.")
@@ -108,7 +122,7 @@ class Bench:
         return history.history
 
     def net0(self):
-        """Train net0, or load it: a compiled model with its optimizer's state, and its densities."""
+        """Train net0, or read what is known of it: where it lies, its densities, its seconds."""
         path = self.folder / f"net0_{self.seed}.keras"
         facts = path.with_suffix(".json")
         if not facts.exists():
@@ -123,7 +137,7 @@ class Bench:
             run.write_text(facts, json.dumps(known | {"seconds": time.perf_counter() - begin}))
         known = json.loads(facts.read_text())
         densities = {name: np.array(d) for name, d in known["densities"].items()}
-        return keras.models.load_model(path), densities, known["seconds"]
+        return path, densities, known["seconds"]
 
     def target(self, uniform):
         """Return the widths that the arms prune to: by density, or uniform at the same MACs."""
@@ -149,35 +163,55 @@ class Bench:
         """Run one arm; return its line of results."""
         widths = self.widths if name == "dense" else self.target("uniform" in name)
         begin, before = time.perf_counter(), 0.0
-        if name in PRUNED:
+        dense = dict.fromkeys(COUNTS, 1.0)
+        if name == "gradual":
+            model, logs, nets = self.gradual(widths)
+        elif name in PRUNED:
             model, logs, before = self.pruned(name, widths)
-            epochs = [FLAGS.prune_at, FLAGS.epochs - FLAGS.prune_at]
+            after = FLAGS.epochs - FLAGS.prune_at
+            nets = [(dense, FLAGS.prune_at), (self.reduction(model), after)]
         else:
-            model = self.build(widths)
-            epochs = [FLAGS.epochs]
+            model, epochs = self.build(widths), FLAGS.epochs
+            reduction = self.reduction(model)
             if name.endswith("MACs"):
-                again = ops_reduction(self.dense_cost, cost(model), COUNT)
-                epochs = [round(FLAGS.prune_at * again + FLAGS.epochs - FLAGS.prune_at)]
+                epochs = round(FLAGS.prune_at * reduction[COUNT] + FLAGS.epochs - FLAGS.prune_at)
             watch = [ADPrune(max_prunes=0, verbose=0)] if name == "dense" else []
-            logs = self.fit(model, epochs[0], callbacks=watch)
-        final = cost(model)
-        shares = {c: 1 / ops_reduction(self.dense_cost, final, c) for c in COUNTS}
+            logs, nets = self.fit(model, epochs, callbacks=watch), [(reduction, epochs)]
         return {
             "arm": name,
             "seed": self.seed,
             "accuracy": logs["val_accuracy"][-1],
-            "epochs": epochs,
-            "widths": list(widths.values()),
-            "ops_reduction": {c: 1 / share for c, share in shares.items()},
-            "params_reduction": {c: params_reduction(self.dense_cost, final, c) for c in shares},
-            "complexity": {c: sum(epochs[:-1]) + epochs[-1] * share for c, share in shares.items()},
+            "epochs": [epochs for _, epochs in nets],
+            "widths": list(layer_widths(model).values()),
+            "ops_reduction": self.reduction(model),
+            "params_reduction": {c: params_reduction(self.dense_cost, cost(model), c) for c in COUNTS},
+            "complexity": {c: training_complexity([(r[c], e) for r, e in nets]) for c in COUNTS},
             "seconds": before + time.perf_counter() - begin,
             "logs": logs,
         }
 
+    def reduction(self, model):
+        """Return a model's OPS reduction, both ways of counting."""
+        return {c: ops_reduction(self.dense_cost, cost(model), c) for c in COUNTS}
+
+    def gradual(self, widths):
+        """Prune a little after each epoch, to the MACs of `widths`; return model, logs, nets."""
+        wanted = self.reduction(self.build(widths))[COUNT]
+        model = self.build(self.widths)
+        prune = ADPrune(
+            prune_at=list(range(2, FLAGS.epochs // 2 + 1)),
+            rule=WidthRule(max_shrink=FLAGS.gradual_shrink),
+            target_ops_reduction=wanted,
+            seed=self.seed,
+            verbose=0,
+        )
+        logs = self.fit(model, FLAGS.epochs, callbacks=[prune])
+        return model, logs, [(net["ops_reduction"], net["epochs"]) for net in prune.record]
+
     def pruned(self, name, widths):
         """Prune net0 and train on; return the model, its logs, and the seconds of net0."""
-        model, densities, seconds = self.net0()
+        path, densities, seconds = self.net0()
+        model = keras.models.load_model(path)
         weights = "random" if name == "adprune random" else "inherit"
         scores = densities if name in ("adprune inherit", "uniform inherit") else None
         recipe, groups = optimizer_recipe(model.optimizer), find_groups(model)

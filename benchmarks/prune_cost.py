@@ -1,11 +1,11 @@
-"""What a prune costs: seconds of Python, seconds of the first step after it, and memory over many prunes.
+"""What a prune costs: seconds of Python, seconds of the first step after it, memory over many prunes.
 
     python benchmarks/prune_cost.py [--output=prune_cost.json]
 
-First table: ResNet18 and VGG-19 at full width, one prune of each kind, medians over --repeats. `rebuild` is all from the
-decision to the new net in place (groups, new graph, slices of weights and slots, swap); `retrace` is the first
-training step, of one image, so that tracing and compiling are what it takes. Second table: resident memory of this
-process after each prune of one `fit` with --prunes of them.
+First table: ResNet18 and VGG-19 at full width, one prune of each kind, medians over --repeats. `rebuild`
+is all from the decision to the new net in place (groups, new graph, slices of weights and slots, swap);
+`retrace` is the first training step, of one image, so that tracing and compiling are what it takes.
+Second table: resident memory of this process after each prune of one `fit` with --prunes of them.
 """
 
 import gc
@@ -19,7 +19,7 @@ import psutil
 from absl import app, flags
 
 from adprune_keras import ADPrune, WidthRule, models, run, tables
-from adprune_keras.train import jit_compile
+from adprune_keras.devices import jit_compile
 
 FLAGS = flags.FLAGS
 
@@ -79,7 +79,7 @@ def main(_):
     model = models.VGG11(input_shape=(32, 32, 3), classes=10, widths=widths)
     epochs = list(range(1, FLAGS.prunes + 1))
     rule = WidthRule(max_shrink=0.03)  # some more channels of each layer
-    record, memory = fit(model, 8, FLAGS.prunes + 1, prune_at=epochs, rule=rule)
+    _, memory = fit(model, 8, FLAGS.prunes + 1, prune_at=epochs, rule=rule)
     megabytes = [m / 2**20 for m in memory]
     shown = sorted({0, 1, 4, 9, 14, len(memory) - 10, len(memory) - 5, len(memory) - 1})
     rows = [(i, f"{megabytes[i]:.0f}") for i in shown if i >= 0]

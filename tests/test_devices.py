@@ -7,6 +7,7 @@ collectives do not take a second strategy in one process.
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -14,14 +15,15 @@ import pytest
 
 TESTS = pathlib.Path(__file__).parent
 SCRIPT = """
-import contextlib, json, sys
+import contextlib, hashlib, json, os, signal, sys
 import keras, numpy as np
 from keras import layers
 from toys import compiled, images
 from adprune_keras import ADPrune
+from adprune_keras.devices import together
 
-(how,) = sys.argv[1:]
-scope = contextlib.nullcontext()
+how, process, port = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+many, scope = 1, contextlib.nullcontext()
 if how == "mirrored":
     import tensorflow as tf
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -30,6 +32,10 @@ if how == "mirrored":
 elif how == "data_parallel":
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     assert len(keras.distribution.list_devices()) == 2
+elif how in ("processes", "killed"):
+    many = 2
+    keras.distribution.initialize(f"127.0.0.1:{port}", many, process)
+    keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
 
 keras.utils.set_random_seed(0)
 with scope:
@@ -37,10 +43,23 @@ with scope:
     x = layers.Conv2D(12, 3, activation="relu", name="conv1")(inputs)
     y = layers.Conv2D(9, 3, padding="same", activation="relu", name="conv2")(x)
     z = layers.GlobalAveragePooling2D()(layers.Concatenate()([x, y]))
-    model = compiled(keras.Model(inputs, layers.Dense(4, activation="softmax")(z)))
+    model = compiled(
+        keras.Model(inputs, layers.Dense(4, activation="softmax")(z)),
+        jit_compile="auto" if keras.backend.backend() == "jax" else False,
+    )
 x, y = images(128)
 prune = ADPrune(prune_at=[2, 4], seed=1, verbose=0)
-history = model.fit(x, y, batch_size=32, epochs=6, shuffle=False, verbose=0, callbacks=[prune])
+
+def perhaps_die(epoch, logs):
+    if how == "killed" and process == 1 and epoch == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+die = keras.callbacks.LambdaCallback(on_epoch_end=perhaps_die)
+with together(many, process):
+    history = model.fit(
+        x[process::many], y[process::many], batch_size=32 // many, epochs=6, shuffle=False, verbose=0,
+        callbacks=[prune, die],
+    )
 same = True
 for variable in model.variables:
     value = getattr(variable, "value", variable)
@@ -53,6 +72,7 @@ for variable in model.variables:
     same &= len(copies) == 2 and all(np.array_equal(c, copies[0]) for c in copies)
 print(json.dumps({
     "same": bool(same),
+    "weights": hashlib.sha256(b"".join(w.tobytes() for w in model.get_weights())).hexdigest(),
     "widths": [net["widths"] for net in prune.record],
     "density": history.history["activation_density"],
     "channels": [net["channel_densities"] for net in prune.record],
@@ -61,7 +81,7 @@ print(json.dumps({
 """
 
 
-def start(backend, how):
+def start(backend, how, process=0, port=0):
     env = os.environ | {
         "KERAS_BACKEND": backend,
         "CUDA_VISIBLE_DEVICES": "",
@@ -69,24 +89,33 @@ def start(backend, how):
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2" if how == "data_parallel" else "",
         "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
     }
-    command = [sys.executable, "-c", SCRIPT, how]
+    command = [sys.executable, "-c", SCRIPT, how, str(process), str(port)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
-@pytest.mark.parametrize(("backend", "how"), [("tensorflow", "mirrored"), ("jax", "data_parallel")])
-def test_two_devices_do_what_one_does(backend, how):
-    pytest.importorskip(backend)
-    processes, found = [start(backend, "one"), start(backend, how)], []
+def finish(processes):
+    """Return `(exit code, stdout, stderr)` of each; none outlives this."""
     try:
-        for process in processes:
-            out, err = process.communicate(timeout=600)
-            assert process.returncode == 0, err[-3000:]
-            found.append(json.loads(out.splitlines()[-1]))
+        ended = [(p, *p.communicate(timeout=600)) for p in processes]
+        return [(p.returncode, out, error) for p, out, error in ended]
     finally:
         for process in processes:
             process.kill()
-    one, two = found
-    assert two["same"]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def results(processes):
+    found = finish(processes)
+    assert [code for code, _, _ in found] == [0] * len(found), found[0][2][-3000:]
+    return [json.loads(out.splitlines()[-1]) for _, out, _ in found]
+
+
+def agree(one, two):
     assert len(two["widths"]) == 3
     assert two["widths"][-1]["conv1"] < two["widths"][1]["conv1"] < 12
     # Gradients are added in another order, so that in time an activation near zero turns up or down.
@@ -96,3 +125,29 @@ def test_two_devices_do_what_one_does(backend, how):
     for name, density in one["channels"][0].items():
         assert two["channels"][0][name] == pytest.approx(density, abs=1e-2)
     assert two["loss"][:4] == pytest.approx(one["loss"][:4], rel=1e-3)
+
+
+@pytest.mark.parametrize(("backend", "how"), [("tensorflow", "mirrored"), ("jax", "data_parallel")])
+def test_two_devices_do_what_one_does(backend, how):
+    pytest.importorskip(backend)
+    one, two = results([start(backend, "one"), start(backend, how)])
+    assert two["same"]
+    agree(one, two)
+
+
+def test_two_processes_do_what_one_does():
+    pytest.importorskip("jax")
+    port = free_port()
+    together = [start("jax", "processes", i, port) for i in range(2)]
+    one, first, second = results([start("jax", "one"), *together])
+    assert first == second
+    agree(one, first)
+
+
+def test_process_whose_partner_is_killed_ends_and_says_so():
+    pytest.importorskip("jax")
+    port = free_port()
+    (code, _, error), (killed, _, _) = finish([start("jax", "killed", i, port) for i in range(2)])
+    assert killed == -9
+    assert code == 1
+    assert "Process 0 of 2 stops: it failed, or lost one of the others" in error

@@ -1,0 +1,85 @@
+"""What trains: XLA or not, one device or several, one process or several."""
+
+import contextlib
+import os
+import sys
+import traceback
+
+import keras
+
+DISTRIBUTIONS = ("none", "mirrored", "data_parallel")
+
+
+def jit_compile(value="auto"):
+    """Return what `compile(jit_compile=...)` takes: "true", "false" or "auto" as the flag defines it."""
+    if value != "auto":
+        return value == "true"
+    if keras.backend.backend() != "tensorflow":
+        return "auto"
+    import tensorflow as tf
+
+    return "auto" if tf.config.list_physical_devices("GPU") else False
+
+
+def distribute(how):
+    """Make Keras train on several devices.
+
+    Args:
+        how: one of `DISTRIBUTIONS`.
+
+    Returns:
+        The scope to build and compile a model in.
+
+    Raises:
+        ValueError: the backend has no such distribution.
+    """
+    backend = {"mirrored": "tensorflow", "data_parallel": "jax"}.get(how, keras.backend.backend())
+    if backend != keras.backend.backend():
+        raise ValueError(
+            f"--distribution={how} needs the {backend} backend (KERAS_BACKEND={backend}). "
+            f"Received: {keras.backend.backend()}"
+        )
+    if how == "mirrored":
+        import tensorflow as tf
+
+        return tf.distribute.MirroredStrategy().scope()
+    if how == "data_parallel":
+        if "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ:
+            keras.distribution.initialize()
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
+    return contextlib.nullcontext()
+
+
+def processes():
+    """Return how many processes train together, and the number of this one; 0 is the chief."""
+    if keras.backend.backend() != "jax":
+        return 1, 0
+    import jax
+
+    return jax.process_count(), jax.process_index()
+
+
+@contextlib.contextmanager
+def together(many, process):
+    """Run a block that several processes run together: where one of them fails, all end soon.
+
+    The others meet an error of the collective operation that they wait in. It is printed, with what it
+    most likely means; the exit handlers of JAX are not run, as they would wait for the lost process.
+
+    Args:
+        many: int, processes.
+        process: int, number of this one.
+    """
+    try:
+        yield
+    except Exception:
+        if many == 1:
+            raise
+        traceback.print_exc()
+        print(
+            f"Process {process} of {many} stops: it failed, or lost one of the others (see there). "
+            "Start all of them again.",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
