@@ -73,6 +73,8 @@ class ADPrune(keras.callbacks.Callback):
         target_ops_reduction: float or `None`, an OPS reduction in the deployed count at which pruning
             ends: the prune that would pass it is made smaller, and the net is final. Defaults to
             `None`.
+        sample_every: int, density is measured on one image in so many of each training batch. Defaults
+            to 1: on all.
         seed: int or `None`, makes the new weights of each net repeatable. Defaults to `None`.
         verbose: 0 or 1. With 1 (default) each prune prints one line: which net, why, what it saves.
 
@@ -109,6 +111,7 @@ class ADPrune(keras.callbacks.Callback):
         shortcuts="project",
         rule=None,
         target_ops_reduction=None,
+        sample_every=1,
         seed=None,
         verbose=1,
     ):
@@ -130,7 +133,10 @@ class ADPrune(keras.callbacks.Callback):
         self.rule = rule or WidthRule()
         self.weights = weights
         self.shortcuts = shortcuts
+        if not (isinstance(sample_every, int) and sample_every >= 1):
+            raise ValueError(f"`sample_every` must be an int from 1 on. Received: {sample_every!r}")
         self.target_ops_reduction = budget
+        self.sample_every = sample_every
         self.seed = seed
         self.verbose = verbose
         self.record = []
@@ -157,6 +163,7 @@ class ADPrune(keras.callbacks.Callback):
             "shortcuts": self.shortcuts,
             "rule": self.rule,
             "target_ops_reduction": self.target_ops_reduction,
+            "sample_every": self.sample_every,
             "seed": self.seed,
             "verbose": self.verbose,
         }
@@ -196,7 +203,7 @@ class ADPrune(keras.callbacks.Callback):
                 f"Received: model={self.model.name!r}, not compiled"
             )
         self._groups = find_groups(self.model, self.shortcuts)
-        self._meter = Meter(self.model, self._groups)
+        self._meter = Meter(self.model, self._groups, self.sample_every)
         self._check_groups()
         self._new_optimizer = optimizer_recipe(self.model.optimizer)
         self._previous = self._pending = self._final_since = None
@@ -316,7 +323,7 @@ class ADPrune(keras.callbacks.Callback):
         self._previous = current_net(self.model) if keep else None
         swap(self.model, net, origins)
         self._groups = find_groups(self.model, self.shortcuts)
-        self._meter = Meter(self.model, self._groups)
+        self._meter = Meter(self.model, self._groups, self.sample_every)
         self._meter.attach()
 
     def _next_widths(self, groups, densities, baseline):

@@ -53,14 +53,23 @@ class Density:
 
 
 class Positives(keras.Operation):
-    """Positive values of a ReLU's output per channel, and how many places they are out of."""
+    """Positive values of a ReLU's output per channel, and how many places they are out of.
 
-    def __init__(self, axis, name=None):
+    Of each batch one image in `every` is counted. Batches are shuffled, so the first ones will do, and
+    they lie together in memory; JAX fuses the count anyway, and takes images from all over the
+    batch, as that may be spread over devices.
+    """
+
+    def __init__(self, axis, every=1, name=None):
         super().__init__(name=name)
         self.axis = axis
+        self.every = every
 
     def call(self, x):
         """Return a float32 vector (C + 1,): the positives of each channel, then the places N*H*W."""
+        if self.every > 1:
+            jax = keras.backend.backend() == "jax"
+            x = x[:: self.every] if jax else x[: (ops.shape(x)[0] + self.every - 1) // self.every]
         shape = ops.shape(x)
         others = [i for i in range(len(shape)) if i != self.axis]
         positives = ops.sum(ops.cast(ops.sign(x), "float32"), axis=others)
@@ -72,13 +81,14 @@ class Positives(keras.Operation):
         return keras.KerasTensor((x.shape[self.axis] + 1,), "float32")
 
 
-def density_model(model, groups=None):
+def density_model(model, groups=None, every=1):
     """Build the auxiliary-output model: the model's own layers, with densities beside the outputs.
 
     Args:
         model: Functional or built Sequential `keras.Model`. It is not changed; the new model runs
             its layers.
         groups: its `Groups`, where they are known already.
+        every: int, of each batch one image in so many is counted.
 
     Returns:
         `(aux, parts)`: a `keras.Model` whose output is `{"outputs": the model's own outputs,
@@ -102,7 +112,7 @@ def density_model(model, groups=None):
 
     def positives(place, outputs):
         name = f"{place.name.replace('/', '_')}_{place.call}_positives"
-        return Positives(place.axis, name=name)(outputs)
+        return Positives(place.axis, every, name=name)(outputs)
 
     phase = Phase()
     aux = _measured(as_functional(model), relus, positives, "positives", itertools.count(), phase)

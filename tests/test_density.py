@@ -132,6 +132,19 @@ def test_nested_and_shared_relus_are_measured_at_each_call():
         model.fit(data, np.zeros(1), callbacks=[prune], verbose=0)
 
 
+@pytest.mark.parametrize(("every", "counted"), [(1, 5), (2, 3), (4, 2), (9, 1)])
+def test_one_image_in_so_many_is_counted(every, counted):
+    """Images of one sign each: positive ones count in the first channel, negative ones in the second."""
+    signs = np.array([1, -1, 1, 1, -1.0])
+    aux, _ = density_model(two_channels(), every=every)
+    positives = aux.predict_on_batch(signs.reshape(5, 1, 1, 1) * np.ones((5, 2, 2, 1)))["positives"]
+    jax = keras.backend.backend() == "jax"
+    seen = signs[::every] if jax else signs[:counted]
+    assert len(seen) == counted
+    expected = [4 * np.sum(seen > 0), 4 * np.sum(seen < 0), 4 * counted]
+    np.testing.assert_array_equal(positives[0], expected)
+
+
 def test_no_batch_is_nan():
     parts = density_model(two_channels())[1]
     assert np.isnan(merge(parts, np.zeros(3)).total)
