@@ -1,0 +1,77 @@
+"""TensorFlow, JAX and PyTorch do the same: equal densities, equal widths, the same tests.
+
+Each backend needs a process of its own. Those that are not installed are skipped.
+"""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import pytest
+
+TESTS = pathlib.Path(__file__).parent
+BACKENDS = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
+OTHERS = [name for name in BACKENDS if name != keras.backend.backend()]
+CORE = ("test_density.py", "test_groups.py", "test_rebuild.py", "test_swap.py")
+
+MEASURE = """
+import json
+import keras, numpy as np
+from adprune_keras import WidthRule, activation_density, models
+from adprune_keras.widths import next_widths
+
+rng = np.random.default_rng(0)
+model = models.ResNet18(input_shape=(16, 16, 3), classes=4, widths=[6] * 17)
+for variable in model.variables:  # positive, as variances must be; kernels with both signs
+    value = rng.uniform(0.5, 1.5, variable.shape)
+    variable.assign(value - 1 if "kernel" in variable.path else value)
+densities = activation_density(model, rng.normal(size=(40, 16, 16, 3)).astype("float32"))
+means = {name: float(np.mean(d)) for name, d in densities.items()}
+widths = next_widths(dict.fromkeys(means, 60), means, WidthRule())
+print(json.dumps({"densities": {k: v.tolist() for k, v in densities.items()}, "widths": widths}))
+"""
+
+TRAIN = """
+import sys
+sys.modules["tensorflow"] = None  # as where it is not installed
+import keras, numpy as np
+from adprune_keras import ADPrune, models
+
+model = models.VGG11(input_shape=(32, 32, 3), classes=2, widths=[8] * 8)
+model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+prune = ADPrune(prune_at=[1], verbose=0)
+model.fit(np.ones((8, 32, 32, 3)), np.zeros(8), epochs=2, verbose=0, callbacks=[prune])
+assert len(prune.record) == 2
+"""
+
+
+def run(backend, *arguments):
+    env = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, *arguments], env=env, cwd=TESTS, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_all_backends_measure_the_same():
+    first, *others = [json.loads(run(b, "-c", MEASURE).splitlines()[-1]) for b in BACKENDS]
+    assert len({round(d, 2) for layer in first["densities"].values() for d in layer}) > 10
+    for other in others:
+        assert other["widths"] == first["widths"]
+        for name, density in first["densities"].items():
+            assert other["densities"][name] == pytest.approx(density, abs=1e-5)
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "tensorflow"])
+def test_other_backends_do_without_tensorflow(backend):
+    run(backend, "-c", TRAIN)
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_same_tests_pass_on_the_other_backends(backend):
+    run(backend, "-m", "pytest", "-q", "-x", *CORE)
