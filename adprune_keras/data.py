@@ -70,6 +70,7 @@ def load(
     data_dir=None,
     download=False,
     seed=0,
+    processes=(1, 0),
 ):
     """Load a data set as batches for `fit` and `evaluate`.
 
@@ -87,6 +88,9 @@ def load(
         data_dir: where TensorFlow Datasets has, or puts, its prepared data. Defaults to its own.
         download: bool, let TensorFlow Datasets fetch what is not there. Defaults to `False`.
         seed: int, of the order and the augmentation.
+        processes: how many processes train together, and the number of this one, as
+            `devices.processes()` returns them. Each gets its equal share of every batch of `batch_size`;
+            what is left over of a batch (fewer images than processes) nobody gets.
 
     Returns:
         A `Data`.
@@ -102,6 +106,11 @@ def load(
     ):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"`{argument}` must be an int of at least 1. Received: {value!r}")
+    if batch_size < processes[0]:
+        raise ValueError(
+            f"`batch_size` must be at least the number of processes. Received: batch_size={batch_size}, "
+            f"{processes[0]} processes"
+        )
     path = pathlib.Path(name).expanduser()
     if name == "digits":
         train, test, classes = _digits()
@@ -122,8 +131,8 @@ def load(
     mean, std = _statistics(train.images)
     augment = _resolve(augment, shape)
     return Data(
-        train=_training_batches(train, batch_size, mean, std, augment, seed),
-        test=_test_batches(test, batch_size, mean, std),
+        train=_training_batches(train, batch_size, mean, std, augment, seed, processes),
+        test=_test_batches(test, batch_size, mean, std, processes),
         classes=classes,
         input_shape=shape,
         mean=mean,
@@ -339,15 +348,14 @@ def _resolve(augment, shape):
     return None if augment == "none" else augment
 
 
-def _training_batches(split, batch_size, mean, std, augment, seed):
+def _training_batches(split, batch_size, mean, std, augment, seed, processes):
     """Shuffled anew and augmented anew in each epoch; the same for the same seed."""
     import tensorflow as tf
 
-    batches = (
-        _cached(split)
-        .shuffle(min(split.examples, 50_000), seed=seed, reshuffle_each_iteration=True)
-        .batch(batch_size)
+    shuffled = _cached(split).shuffle(
+        min(split.examples, 50_000), seed=seed, reshuffle_each_iteration=True
     )
+    batches = _shared(shuffled.batch(batch_size), split.examples, batch_size, processes)
     if augment is not None:
         seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
         batches = tf.data.Dataset.zip(batches, seeds).map(
@@ -357,8 +365,25 @@ def _training_batches(split, batch_size, mean, std, augment, seed):
     return _scaled(batches, mean, std)
 
 
-def _test_batches(split, batch_size, mean, std):
-    return _scaled(_cached(split).batch(batch_size), mean, std)
+def _test_batches(split, batch_size, mean, std, processes):
+    batches = _shared(_cached(split).batch(batch_size), split.examples, batch_size, processes)
+    return _scaled(batches, mean, std)
+
+
+def _shared(batches, examples, batch_size, processes):
+    """One process's share of every batch: as many images, in as many batches, as the others get."""
+    import tensorflow as tf
+
+    many, process = processes
+    if many == 1:
+        return batches
+    full, rest = divmod(examples, batch_size)
+
+    def share(x, y):
+        end = tf.shape(x)[0] // many * many
+        return x[process:end:many], y[process:end:many]
+
+    return batches.map(share, num_parallel_calls=tf.data.AUTOTUNE).take(full + (rest >= many))
 
 
 def _cached(split):

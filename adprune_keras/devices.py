@@ -46,7 +46,8 @@ def distribute(how):
     if how == "data_parallel":
         if "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ:
             keras.distribution.initialize()
-        keras.distribution.set_distribution(keras.distribution.DataParallel())
+        # `data.load` gives each process its share; Keras cannot where batches are mapped.
+        keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
     return contextlib.nullcontext()
 
 

@@ -2,6 +2,7 @@
 
 import platform
 import sys
+import tempfile
 import time
 
 import keras
@@ -183,7 +184,7 @@ def train():
         if process == 0:
             run.check(FLAGS.run_dir, FLAGS.overwrite)
         keras.utils.set_random_seed(FLAGS.seed)
-        dataset = load_data(FLAGS)
+        dataset = load_data(FLAGS, (many, process))
         with scope:
             model = build(FLAGS, dataset)
             model.compile(
@@ -229,6 +230,8 @@ def train():
             verbose=FLAGS.progress if process == 0 else 0,
         )
     if process != 0:
+        with tempfile.TemporaryDirectory() as nowhere:
+            run.save_model(nowhere, model)  # the chief's gathers the weights from all processes
         return
     run.save_model(directory, model)
     dense |= {"epochs": len(history.epoch), "logs": history.history}
@@ -266,8 +269,11 @@ def _header(dataset):
     }
 
 
-def load_data(values):
-    """Load the data set that flags, or an object with a run's flags as attributes, describe."""
+def load_data(values, processes=(1, 0)):
+    """Load the data set that flags, or an object with a run's flags as attributes, describe.
+
+    `processes` as in `data.load`.
+    """
     return data.load(
         values.dataset,
         batch_size=values.batch_size,
@@ -278,6 +284,7 @@ def load_data(values):
         data_dir=values.data_dir,
         download=values.download,
         seed=values.seed,
+        processes=processes,
     )
 
 

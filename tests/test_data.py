@@ -229,3 +229,19 @@ def test_images_of_mixed_sizes_and_empty_folders(tmp_path):
 def test_bad_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         data.load("digits", **settings)
+
+
+def test_processes_share_every_batch():
+    settings = {"batch_size": 5, "train_examples": 16, "test_examples": 12, "augment": "none"}
+    whole = data.load("digits", **settings)
+    shares = [data.load("digits", **settings, processes=(2, i)) for i in range(2)]
+    for split, sizes in (("train", [5, 5, 5, 1]), ("test", [5, 5, 2])):
+        batches = [x.numpy() for x, _ in getattr(whole, split)]
+        assert [len(x) for x in batches] == sizes
+        first, second = [[x.numpy() for x, _ in getattr(share, split)] for share in shares]
+        assert [len(x) for x in first] == [len(x) for x in second] == [n // 2 for n in sizes if n > 1]
+        for x, one, two in zip(batches, first, second, strict=False):
+            np.testing.assert_array_equal(one, x[0 : len(x) // 2 * 2 : 2])
+            np.testing.assert_array_equal(two, x[1 : len(x) // 2 * 2 : 2])
+    with pytest.raises(ValueError, match="at least the number of processes. Received: batch_size=1, 2"):
+        data.load("digits", batch_size=1, processes=(2, 0))
