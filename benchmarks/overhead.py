@@ -8,18 +8,17 @@ step with density over that of the plain net's step just before or after. Errors
 layer, over one epoch of training batches, against counting every image.
 """
 
-import json
 import random
 import statistics
 import time
 
 import keras
 import numpy as np
+import setting
 from absl import app, flags
 
-from adprune_keras import data, models, run, tables
+from adprune_keras import data, models
 from adprune_keras.density import density_model, merge
-from adprune_keras.devices import jit_compile
 from adprune_keras.swap import Meter
 
 FLAGS = flags.FLAGS
@@ -38,20 +37,12 @@ def define_flags():
     flags.DEFINE_enum("dtype", "float32", ["float32", "mixed_bfloat16"], "Keras' dtype policy.")
 
 
-def build(network, classes):
-    """Return a compiled network."""
-    keras.utils.set_random_seed(0)
-    widths = models.default_widths(network)
-    widths = {name: max(1, round(w * FLAGS.width_scale)) for name, w in widths.items()}
-    model = models.NETWORKS[network](input_shape=(32, 32, 3), classes=classes, widths=widths)
-    optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
-    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=jit_compile())
-    return model
-
-
 def overhead(network, dataset):
     """Return `{every: ratio of step times}`, and the plain net, which has trained meanwhile."""
-    nets = {every: build(network, dataset.classes) for every in [0, *FLAGS.every]}
+    nets = {
+        every: setting.network(network, dataset.classes, FLAGS.width_scale)
+        for every in [0, *FLAGS.every]
+    }
     for every, model in nets.items():
         if every:
             Meter(model, every=every).attach()
@@ -102,10 +93,8 @@ def main(_):
             rows.append((network, every, f"{ratio:.3f}", *(f"{e:.5f}" for e in wrong[every])))
             found.append({"network": network, "every": every, "ratio": ratio, "errors": wrong[every]})
     header = ("network", "one image in", "step time, ratio", "worst layer's error", "total AE's error")
-    print(f"{keras.backend.backend()}, batch {FLAGS.batch_size}, {FLAGS.dtype}")
-    print("\n".join(tables.markdown(header, rows)))
-    if FLAGS.output:
-        run.write_text(FLAGS.output, json.dumps({"backend": keras.backend.backend(), "rows": found}))
+    title = f"density in a training step, batch {FLAGS.batch_size}, {FLAGS.dtype}"
+    setting.report(title, header, rows, found, FLAGS.output)
 
 
 if __name__ == "__main__":

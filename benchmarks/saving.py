@@ -7,15 +7,14 @@ first half, and the dense run of as many epochs, in turn in one process, rebuild
 An epoch has --train_examples images; validation is left out. Quarter width, batch 128.
 """
 
-import json
 import time
 
 import keras
+import setting
 from absl import app, flags
 
-from adprune_keras import ADPrune, WidthRule, data, models, run, tables, training_complexity
+from adprune_keras import ADPrune, WidthRule, data, models, tables, training_complexity
 from adprune_keras.accounting import COUNTS
-from adprune_keras.devices import jit_compile
 
 FLAGS = flags.FLAGS
 
@@ -46,12 +45,7 @@ class _Epochs(keras.callbacks.Callback):
 
 def fit(network, dataset, prune):
     """Train from scratch; return the seconds of each epoch."""
-    keras.utils.set_random_seed(0)
-    widths = models.default_widths(network)
-    widths = {name: max(1, round(w * FLAGS.width_scale)) for name, w in widths.items()}
-    model = models.NETWORKS[network](input_shape=(32, 32, 3), classes=dataset.classes, widths=widths)
-    optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
-    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=jit_compile())
+    model = setting.network(network, dataset.classes, FLAGS.width_scale)
     epochs = _Epochs()
     callbacks = [*([prune] if prune else []), epochs]
     model.fit(dataset.train, epochs=FLAGS.epochs, verbose=0, shuffle=False, callbacks=callbacks)
@@ -91,10 +85,7 @@ def main(_):
                 found[-1] |= {"pruned": pruned, "dense": dense, "rebuild": rebuild, "retrace": retrace}
     header = ("network", "prunes", "round_to", "time, ratio", "Eq. 4's ratio", "time / Eq. 4 (deployed)")
     header += ("last net: time / MACs", "rebuild + first steps", "dense run")
-    print(keras.backend.backend())
-    print("\n".join(tables.markdown(header, rows)))
-    if FLAGS.output:
-        run.write_text(FLAGS.output, json.dumps({"backend": keras.backend.backend(), "rows": found}))
+    setting.report("seconds of pruned runs against dense ones", header, rows, found, FLAGS.output)
 
 
 if __name__ == "__main__":
