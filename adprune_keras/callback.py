@@ -130,11 +130,11 @@ class ADPrune(keras.callbacks.Callback):
                 "`target_ops_reduction` must be a number above 1 or None. "
                 f"Received: target_ops_reduction={budget!r}"
             )
+        if not (isinstance(sample_every, int) and sample_every >= 1):
+            raise ValueError(f"`sample_every` must be an int from 1 on. Received: {sample_every!r}")
         self.rule = rule or WidthRule()
         self.weights = weights
         self.shortcuts = shortcuts
-        if not (isinstance(sample_every, int) and sample_every >= 1):
-            raise ValueError(f"`sample_every` must be an int from 1 on. Received: {sample_every!r}")
         self.target_ops_reduction = budget
         self.sample_every = sample_every
         self.seed = seed
