@@ -229,11 +229,10 @@ def train():
             shuffle=False,  # the data set shuffles itself
             verbose=FLAGS.progress if process == 0 else 0,
         )
+        with tempfile.TemporaryDirectory() as nowhere:  # saving gathers the weights from all processes
+            run.save_model(directory if process == 0 else nowhere, model)
     if process != 0:
-        with tempfile.TemporaryDirectory() as nowhere:
-            run.save_model(nowhere, model)  # the chief's gathers the weights from all processes
         return
-    run.save_model(directory, model)
     dense |= {"epochs": len(history.epoch), "logs": history.history}
     dense |= {"outcome": "final", "reason": "dense: --noprune"}
     nets = prune.record if prune else [dense]
