@@ -7,6 +7,7 @@ over the batch and all places (N, H, W). Only that sum, one number a channel, le
 
 import itertools
 from dataclasses import dataclass
+from math import gcd, prod
 
 import keras
 import numpy as np
@@ -26,11 +27,13 @@ class Part:
         channels: int, how many its output has.
         owners: `{layer name: (places along the axis, index of the layer's channel at each, the layer's
             width)}`; a ReLU on channels that no layer owns stands under its own name.
+        stride: int, one place (H, W) in so many is counted.
     """
 
     relu: str
     channels: int
     owners: dict
+    stride: int = 1
 
 
 @dataclass(frozen=True)
@@ -55,25 +58,24 @@ class Density:
 class Positives(keras.Operation):
     """Positive values of a ReLU's output per channel, and how many places they are out of.
 
-    Of each batch one image in `every` is counted. Batches are shuffled, so the first ones will do, and
-    they lie together in memory; JAX fuses the count anyway, and takes images from all over the
-    batch, as that may be spread over devices.
+    Places (N, H, W) are counted in one row, one in `stride` of them.
     """
 
-    def __init__(self, axis, every=1, name=None):
+    def __init__(self, axis, stride=1, name=None):
         super().__init__(name=name)
         self.axis = axis
-        self.every = every
+        self.stride = stride
 
     def call(self, x):
-        """Return a float32 vector (C + 1,): the positives of each channel, then the places N*H*W."""
-        if self.every > 1:
-            jax = keras.backend.backend() == "jax"
-            x = x[:: self.every] if jax else x[: (ops.shape(x)[0] + self.every - 1) // self.every]
-        shape = ops.shape(x)
-        others = [i for i in range(len(shape)) if i != self.axis]
-        positives = ops.sum(ops.cast(ops.sign(x), "float32"), axis=others)
-        places = ops.cast(ops.prod(ops.stack([shape[i] for i in others])), "float32")
+        """Return a float32 vector (C + 1,): the positives of each channel, then the places counted."""
+        channels = x.shape[self.axis]
+        if self.axis not in (-1, len(x.shape) - 1):
+            x = ops.moveaxis(x, self.axis, -1)
+        x = ops.reshape(x, (-1, channels))
+        if self.stride > 1:
+            x = x[:: self.stride]
+        positives = ops.sum(ops.cast(ops.sign(x), "float32"), axis=0)
+        places = ops.cast(ops.shape(x)[0], "float32")
         return ops.concatenate([positives, ops.reshape(places, (1,))])
 
     def compute_output_spec(self, x):
@@ -81,14 +83,14 @@ class Positives(keras.Operation):
         return keras.KerasTensor((x.shape[self.axis] + 1,), "float32")
 
 
-def density_model(model, groups=None, every=1):
+def density_model(model, groups=None, places=None):
     """Build the auxiliary-output model: the model's own layers, with densities beside the outputs.
 
     Args:
         model: Functional or built Sequential `keras.Model`. It is not changed; the new model runs
             its layers.
         groups: its `Groups`, where they are known already.
-        every: int, of each batch one image in so many is counted.
+        places: int or `None`, count so many places of each map (H, W), or somewhat fewer; `None`: all.
 
     Returns:
         `(aux, parts)`: a `keras.Model` whose output is `{"outputs": the model's own outputs,
@@ -108,11 +110,12 @@ def density_model(model, groups=None, every=1):
             f"{sorted({_activation(call.op) for call in groups.trace.calls} - {None})}. "
             "Use ReLU after the convolutions that may be pruned."
         )
-    parts = [_part(place, groups) for place in groups.relus]
+    parts = [_part(place, groups, places) for place in groups.relus]
+    strides = {place.call: part.stride for place, part in zip(groups.relus, parts, strict=True)}
 
     def positives(place, outputs):
         name = f"{place.name.replace('/', '_')}_{place.call}_positives"
-        return Positives(place.axis, every, name=name)(outputs)
+        return Positives(place.axis, strides[place.call], name=name)(outputs)
 
     phase = Phase()
     aux = _measured(as_functional(model), relus, positives, "positives", itertools.count(), phase)
@@ -143,18 +146,34 @@ def _measured(plain, relus, measure, key, calls, phase):
     return keras.Model(twin.input, {"outputs": twin.output, key: measured})
 
 
-def _part(place, groups):
+def _part(place, groups, places):
+    shape = groups.trace.calls[place.call].outputs[0].shape
+    stride = _stride([n for i, n in enumerate(shape) if i not in (0, place.axis)], places)
     if place.channels is None or (place.channels == GIVEN).all():
-        width = groups.trace.calls[place.call].outputs[0].shape[place.axis]
+        width = shape[place.axis]
         everything = np.arange(width)
-        return Part(place.name, width, {place.name: (everything, everything, width)})
+        return Part(place.name, width, {place.name: (everything, everything, width)}, stride)
     owners, own = {}, np.flatnonzero(place.channels != GIVEN)
     numbers = place.channels[own]
     indices = groups.of(numbers)
     for n in np.unique(indices):
         group, mine = groups.groups[n], indices == n
         owners[group.owner] = (own[mine], numbers[mine] - group.start, group.width)
-    return Part(place.name, len(place.channels), owners)
+    return Part(place.name, len(place.channels), owners, stride)
+
+
+def _stride(sizes, places):
+    """Return a stride that takes about `places` of a map's H x W places, others in each image.
+
+    It divides neither a row nor the map, so that it walks over all columns, rows and, from image to
+    image, all places.
+    """
+    if places is None or None in sizes:
+        return 1
+    stride = max(1, prod(sizes) // places)
+    while any(gcd(stride, size) > 1 for size in sizes):
+        stride += 1
+    return stride
 
 
 def merge(parts, sums):
@@ -173,6 +192,7 @@ def merge(parts, sums):
     for part in parts:
         entry = np.asarray(sums[at : at + part.channels + 1], dtype=np.float64)
         at += part.channels + 1
+        entry *= part.stride  # what all places would have counted
         all_positives += entry[:-1].sum()
         all_places += entry[-1] * part.channels
         for owner, (seen, channel, width) in part.owners.items():

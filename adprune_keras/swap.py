@@ -174,9 +174,9 @@ class Meter:
     Keras finds it among the model's variables (JAX carries it through the step) and saving does not.
     """
 
-    def __init__(self, model, groups=None, every=1):
+    def __init__(self, model, groups=None, places=None):
         self.model = model
-        self.aux, self.parts = density_model(model, groups, every)
+        self.aux, self.parts = density_model(model, groups, places)
         size = sum(part.channels + 1 for part in self.parts)
         with scope(model):
             self.state = _Sums(size)

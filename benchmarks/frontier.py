@@ -5,17 +5,21 @@
 One data set, one recipe, several arms a seed; each finished arm is a JSON line in --output, and a second
 call of the same command goes on where the first ended. `net0` is one dense net a seed, stopped at
 --prune_at epochs of a cosine schedule over --epochs; the arms that prune all start from it, with
-a schedule afresh over the epochs that are left, as adprune-train does (the gradual one apart):
+a schedule afresh over the epochs that are left, as adprune-train does. `early` and `gradual` are runs
+of ADPrune from the very first epoch, with one schedule over all of theirs:
 
 adprune random   widths by density, new weights (the paper)
 adprune inherit  widths by density, the densest channels keep weights and momentum
 random channels  as adprune inherit, but the channels that stay are drawn
 uniform inherit  as adprune inherit, but all layers have the same share of their width, at equal MACs
-gradual          ADPrune from the start: a small prune after each epoch from the second on until the OPS
-                 reduction of the arms above is reached, inheriting; one schedule over --epochs
+gradual          a small prune after each epoch from the second on until the OPS reduction of the arms
+                 above is reached, inheriting; --epochs in all
+gradual, MACs    the same, for as many epochs as cost what adprune's whole run cost in MACs
+early, MACs      one prune by density after the second epoch (and one after the third where that falls
+                 short of the same OPS reduction), inheriting; as many epochs as cost the same
 dense            the dense network for --epochs
 scratch          adprune's final network from scratch, for --epochs
-scratch, MACs    the same, for as many epochs as cost what adprune's whole run cost in MACs
+scratch, MACs    the same, at equal training MACs
 uniform          the network of uniform width from scratch, for --epochs
 uniform, MACs    the same, at equal training MACs
 
@@ -54,7 +58,9 @@ from adprune_keras.train import learning_rate_at
 from adprune_keras.widths import WidthRule, next_widths
 
 FLAGS = flags.FLAGS
-PRUNED = ("adprune random", "adprune inherit", "random channels", "uniform inherit", "gradual")
+SWAPPED = ("adprune random", "adprune inherit", "random channels", "uniform inherit")
+WHOLE = ("gradual", "gradual, MACs", "early, MACs")
+PRUNED = (*SWAPPED, *WHOLE)
 SCRATCH = ("dense", "scratch", "scratch, MACs", "uniform", "uniform, MACs")
 COUNT = "deployed"  # what equal MACs are equal in
 
@@ -164,9 +170,9 @@ class Bench:
         widths = self.widths if name == "dense" else self.target("uniform" in name)
         begin, before = time.perf_counter(), 0.0
         dense = dict.fromkeys(COUNTS, 1.0)
-        if name == "gradual":
-            model, logs, nets = self.gradual(widths)
-        elif name in PRUNED:
+        if name in WHOLE:
+            model, logs, nets = self.whole(name, widths)
+        elif name in SWAPPED:
             model, logs, before = self.pruned(name, widths)
             after = FLAGS.epochs - FLAGS.prune_at
             nets = [(dense, FLAGS.prune_at), (self.reduction(model), after)]
@@ -174,7 +180,7 @@ class Bench:
             model, epochs = self.build(widths), FLAGS.epochs
             reduction = self.reduction(model)
             if name.endswith("MACs"):
-                epochs = round(FLAGS.prune_at * reduction[COUNT] + FLAGS.epochs - FLAGS.prune_at)
+                epochs = self.affordable([], reduction[COUNT])
             watch = [ADPrune(max_prunes=0, verbose=0)] if name == "dense" else []
             logs, nets = self.fit(model, epochs, callbacks=watch), [(reduction, epochs)]
         return {
@@ -194,18 +200,37 @@ class Bench:
         """Return a model's OPS reduction, both ways of counting."""
         return {c: ops_reduction(self.dense_cost, cost(model), c) for c in COUNTS}
 
-    def gradual(self, widths):
-        """Prune a little after each epoch, to the MACs of `widths`; return model, logs, nets."""
+    def affordable(self, before, last):
+        """Return the epochs that cost what adprune's whole run does, in MACs.
+
+        Args:
+            before: OPS reduction of each epoch that is trained before the last net.
+            last: OPS reduction of the last net.
+        """
+        pruned = self.reduction(self.build(self.target(uniform=False)))[COUNT]
+        budget = FLAGS.prune_at + (FLAGS.epochs - FLAGS.prune_at) / pruned
+        return len(before) + round((budget - sum(1 / r for r in before)) * last)
+
+    def whole(self, name, widths):
+        """Run ADPrune from net0's first epoch to the MACs of `widths`; return model, logs, nets."""
         wanted = self.reduction(self.build(widths))[COUNT]
+        shrink = 1.0 if name.startswith("early") else FLAGS.gradual_shrink
+        rule = WidthRule(max_shrink=shrink, round_to=FLAGS.round_to)
+        # Reductions net by net: each layer's density asks for more than a gradual prune may take.
+        expected, now = [1.0], self.widths
+        while expected[-1] < wanted:
+            now = next_widths(now, dict.fromkeys(now, 0.0), rule)
+            expected.append(min(wanted, self.reduction(self.build(now))[COUNT]))
+        epochs = self.affordable([1.0, *expected[:-1]], wanted) if "MACs" in name else FLAGS.epochs
         model = self.build(self.widths)
         prune = ADPrune(
-            prune_at=list(range(2, FLAGS.epochs // 2 + 1)),
-            rule=WidthRule(max_shrink=FLAGS.gradual_shrink),
+            prune_at=list(range(2, 2 + len(expected))),  # once more than expected: it ends at the target
+            rule=rule,
             target_ops_reduction=wanted,
             seed=self.seed,
             verbose=0,
         )
-        logs = self.fit(model, FLAGS.epochs, callbacks=[prune])
+        logs = self.fit(model, epochs, callbacks=[prune])
         return model, logs, [(net["ops_reduction"], net["epochs"]) for net in prune.record]
 
     def pruned(self, name, widths):

@@ -1,11 +1,11 @@
-"""What measuring density costs a training step, and how far a sample is from counting every image.
+"""What measuring density costs a training step, and how far a sample is from counting every place.
 
     KERAS_BACKEND=tensorflow python benchmarks/overhead.py --data=cifar10.npz [--output=overhead.json]
 
 For each network (quarter width) one net for each way of measuring, and one plain net, train on the
 same batches in turn, step by step in one process; printed is the median over the steps of the time of a
 step with density over that of the plain net's step just before or after. Errors are of the AE of each
-layer, over one epoch of training batches, against counting every image.
+layer, over one epoch of training batches, against counting every place of every map.
 """
 
 import random
@@ -22,6 +22,7 @@ from adprune_keras.density import density_model, merge
 from adprune_keras.swap import Meter
 
 FLAGS = flags.FLAGS
+PLAIN = "plain"
 
 
 def define_flags():
@@ -29,7 +30,9 @@ def define_flags():
     flags.DEFINE_string("data", None, "An .npz file of CIFAR-10.", required=True)
     flags.DEFINE_string("output", None, "A JSON file for the figures.")
     flags.DEFINE_multi_enum("network", ["VGG19", "ResNet18"], list(models.NETWORKS), "Networks.")
-    flags.DEFINE_multi_integer("every", [1, 2, 4, 8], "Ways: one image in so many is counted.")
+    flags.DEFINE_multi_integer(
+        "places", [0, 64, 16, 4], "Ways: places of a map that are counted; 0: all."
+    )
     flags.DEFINE_float("width_scale", 0.25, "Widths against the network's own.")
     flags.DEFINE_integer("batch_size", 128, "Images a step.")
     flags.DEFINE_integer("steps", 20, "Timed steps of each net.")
@@ -38,44 +41,43 @@ def define_flags():
 
 
 def overhead(network, dataset):
-    """Return `{every: ratio of step times}`, and the plain net, which has trained meanwhile."""
+    """Return `{places: ratio of step times}`, and the plain net, which has trained meanwhile."""
     nets = {
-        every: setting.network(network, dataset.classes, FLAGS.width_scale)
-        for every in [0, *FLAGS.every]
+        places: setting.network(network, dataset.classes, FLAGS.width_scale)
+        for places in (PLAIN, *FLAGS.places)
     }
-    for every, model in nets.items():
-        if every:
-            Meter(model, every=every).attach()
+    for places in FLAGS.places:
+        Meter(nets[places], places=places or None).attach()
     batches = [(x.numpy(), y.numpy()) for x, y in dataset.train.take(8)]
-    ratios = {every: [] for every in FLAGS.every}
+    ratios = {places: [] for places in FLAGS.places}
     for step in range(-2, FLAGS.steps):  # two to trace and warm up
         x, y = batches[step % len(batches)]
         spent, order = {}, list(nets)
         random.shuffle(order)
-        for every in order:
+        for places in order:
             begin = time.perf_counter()
-            nets[every].train_on_batch(x, y)
-            spent[every] = time.perf_counter() - begin
+            nets[places].train_on_batch(x, y)
+            spent[places] = time.perf_counter() - begin
         if step >= 0:
-            for every in FLAGS.every:
-                ratios[every].append(spent[every] / spent[0])
-    return {every: statistics.median(r) for every, r in ratios.items()}, nets[0]
+            for places in FLAGS.places:
+                ratios[places].append(spent[places] / spent[PLAIN])
+    return {places: statistics.median(r) for places, r in ratios.items()}, nets[PLAIN]
 
 
 def errors(model, dataset):
-    """Return `{every: (largest error of a layer's AE, error of total AE)}`."""
-    counts = {every: density_model(model, every=every) for every in {1, *FLAGS.every}}
+    """Return `{places: (largest error of a layer's AE, error of total AE)}`."""
+    counts = {places: density_model(model, places=places or None) for places in {0, *FLAGS.places}}
     sums = dict.fromkeys(counts, 0.0)
     for x, _ in dataset.train:
-        for every, (aux, _) in counts.items():
+        for places, (aux, _) in counts.items():
             step = aux.predict_on_batch(x.numpy())["positives"]
-            sums[every] = sums[every] + np.concatenate(step).astype(np.float64)
-    density = {every: merge(parts, sums[every]) for every, (_, parts) in counts.items()}
-    exact, found = density[1], {}
-    for every in FLAGS.every:
-        layers = density[every].layers
+            sums[places] = sums[places] + np.concatenate(step).astype(np.float64)
+    density = {places: merge(parts, sums[places]) for places, (_, parts) in counts.items()}
+    exact, found = density[0], {}
+    for places in FLAGS.places:
+        layers = density[places].layers
         worst = max(abs(layers[name] - exact.layers[name]) for name in layers)
-        found[every] = worst, abs(density[every].total - exact.total)
+        found[places] = worst, abs(density[places].total - exact.total)
     return found
 
 
@@ -89,10 +91,16 @@ def main(_):
     for network in FLAGS.network:
         ratios, model = overhead(network, dataset)
         wrong = errors(model, dataset)
-        for every, ratio in ratios.items():
-            rows.append((network, every, f"{ratio:.3f}", *(f"{e:.5f}" for e in wrong[every])))
-            found.append({"network": network, "every": every, "ratio": ratio, "errors": wrong[every]})
-    header = ("network", "one image in", "step time, ratio", "worst layer's error", "total AE's error")
+        for places, ratio in ratios.items():
+            rows.append((network, places or "all", f"{ratio:.3f}", *(f"{e:.5f}" for e in wrong[places])))
+            found.append({"network": network, "places": places, "ratio": ratio, "errors": wrong[places]})
+    header = (
+        "network",
+        "places of a map",
+        "step time, ratio",
+        "worst layer's error",
+        "total AE's error",
+    )
     title = f"density in a training step, batch {FLAGS.batch_size}, {FLAGS.dtype}"
     setting.report(title, header, rows, found, FLAGS.output)
 

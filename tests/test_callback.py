@@ -408,7 +408,7 @@ def test_silent(capsys):
         ({"min_delta": -0.1}, "`min_delta`.*Received: min_delta=-0.1"),
         ({"patience": 0}, "`patience`"),
         ({"rule": 8}, "`rule` must be a WidthRule or None. Received: rule=8"),
-        ({"sample_every": 0}, "`sample_every` must be an int from 1 on. Received: 0"),
+        ({"sample_places": 0}, "`sample_places` must be an int of at least 1 or None. Received: .*=0"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -5,7 +5,7 @@ from keras import layers
 from toys import compiled, images, plain_cnn, sequential_cnn, two_channels
 
 from adprune_keras import ADPrune, activation_density
-from adprune_keras.density import activation_maps, density_model, merge
+from adprune_keras.density import _stride, activation_maps, density_model, merge
 
 # Four images; of their 16 pixels 11 are positive, 4 negative, 1 zero.
 PIXELS = np.array([[1, 2, 3, -4], [-1, 5, 6, 0], [1, 1, 1, 1], [-1, -2, 3, 4]], "float32").reshape(
@@ -132,17 +132,45 @@ def test_nested_and_shared_relus_are_measured_at_each_call():
         model.fit(data, np.zeros(1), callbacks=[prune], verbose=0)
 
 
-@pytest.mark.parametrize(("every", "counted"), [(1, 5), (2, 3), (4, 2), (9, 1)])
-def test_one_image_in_so_many_is_counted(every, counted):
-    """Images of one sign each: positive ones count in the first channel, negative ones in the second."""
-    signs = np.array([1, -1, 1, 1, -1.0])
-    aux, _ = density_model(two_channels(), every=every)
-    positives = aux.predict_on_batch(signs.reshape(5, 1, 1, 1) * np.ones((5, 2, 2, 1)))["positives"]
-    jax = keras.backend.backend() == "jax"
-    seen = signs[::every] if jax else signs[:counted]
-    assert len(seen) == counted
-    expected = [4 * np.sum(seen > 0), 4 * np.sum(seen < 0), 4 * counted]
-    np.testing.assert_array_equal(positives[0], expected)
+@pytest.mark.parametrize(
+    ("sizes", "places", "stride"),
+    [
+        ((32, 32), None, 1),
+        ((32, 32), 16, 65),  # 64 would look at one column only
+        ((32, 32), 2000, 1),
+        ((4, 4), 16, 1),
+        ((4, 4), 8, 3),
+        ((7, 7), 16, 3),
+        ((28, 28), 16, 51),  # 49 and 50 share a factor with 28
+        ((None, None), 16, 1),
+        ((), 16, 1),  # behind a Dense layer
+    ],
+)
+def test_stride(sizes, places, stride):
+    assert _stride(sizes, places) == stride
+
+
+def test_some_places_of_each_map_are_counted():
+    """Four images of 4 x 4, one place in three: each place is looked at in some image."""
+    inputs = keras.Input((4, 4, 1))
+    conv = layers.Conv2D(2, 1, kernel_initializer=keras.initializers.Constant([[[[1.0, -1.0]]]]))
+    outputs = layers.Dense(2)(layers.Flatten()(layers.ReLU()(conv(inputs))))
+    aux, parts = density_model(keras.Model(inputs, outputs), places=8)
+    data = np.random.default_rng(0).normal(size=(4, 4, 4, 1)).astype("float32")
+    seen = data.reshape(-1)[::3]
+    assert len({i % 16 for i in range(0, 64, 3)}) == 16
+    step = aux.predict_on_batch(data)["positives"]
+    np.testing.assert_array_equal(step[0], [np.sum(seen > 0), np.sum(seen < 0), len(seen)])
+    assert merge(parts, step[0]).total == 0.5
+
+
+def test_counting_some_places_weighs_layers_as_counting_all_does():
+    parts = density_model(plain_cnn(2), places=8)[1]
+    assert [part.stride for part in parts] == [9, 1, 1]
+    sums = [*(8.0, 2.0, 10.0), *(0.0, 0.0, 4.0), *(1.0, 1.0, 1.0, 1.0, 1.0)]
+    density = merge(parts, np.array(sums))
+    assert density.layers == {"conv1": 0.5, "conv2": 0.0, "hidden": 1.0}
+    assert density.total == (9 * 10 + 0 + 4) / (9 * 20 + 8 + 4)
 
 
 def test_no_batch_is_nan():
