@@ -7,9 +7,6 @@ first half, and the dense run of as many epochs, in turn in one process, rebuild
 An epoch has --train_examples images; validation is left out. Quarter width, batch 128.
 """
 
-import time
-
-import keras
 import setting
 from absl import app, flags
 
@@ -31,22 +28,10 @@ def define_flags():
     flags.DEFINE_float("width_scale", 0.25, "Widths against the network's own.")
 
 
-class _Epochs(keras.callbacks.Callback):
-    """Seconds of each epoch, whatever was done before its first step included."""
-
-    def on_train_begin(self, logs=None):
-        self.seconds, self._begin = [], time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        now = time.perf_counter()
-        self.seconds.append(now - self._begin)
-        self._begin = now
-
-
 def fit(network, dataset, prune):
     """Train from scratch; return the seconds of each epoch."""
     model = setting.network(network, dataset.classes, FLAGS.width_scale)
-    epochs = _Epochs()
+    epochs = setting.Epochs()
     callbacks = [*([prune] if prune else []), epochs]
     model.fit(dataset.train, epochs=FLAGS.epochs, verbose=0, shuffle=False, callbacks=callbacks)
     return epochs.seconds

@@ -1,86 +1,106 @@
 """One process against two on one machine: seconds of an epoch, and that both prune alike.
 
-    KERAS_BACKEND=jax python benchmarks/scaling.py [--output=scaling.json]
+    python benchmarks/scaling.py [--output=scaling.json]
 
-Runs `adprune-train --distribution=data_parallel` on the digits at 32 pixels with one thread a process,
-first as one process, then as two on loopback. The first epoch of each net compiles and is left out.
+A quarter-width VGG-11 on the digits at 32 pixels under `keras.distribution.DataParallel` on JAX, with
+one thread a process, first as one process, then as two on loopback; batch 128 in all. The first epoch
+of each net compiles and is left out.
 """
 
 import json
 import os
-import pathlib
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 
 from absl import app, flags
 
-from adprune_keras import run, tables
-
 FLAGS = flags.FLAGS
-COMMAND = (
-    *(
-        "-m",
-        "adprune_keras.train",
-        "--distribution=data_parallel",
-        "--dataset=digits",
-        "--image_size=32",
-    ),
-    *("--network=VGG11", "--width_scale=0.25", "--epochs=8", "--prune_at=4", "--progress=2"),
-)
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+EPOCHS, PRUNE_AT = 10, 5
 
 
 def define_flags():
     """Define the flags of this benchmark."""
     flags.DEFINE_string("output", None, "A JSON file for the figures.")
+    flags.DEFINE_bool("child", False, "Be one of the processes, and print what it measured.")
 
 
-def train(folder, many):
-    """Train as so many processes; return the chief's record and its seconds of each epoch."""
+def child():
+    """Train as one of the processes; print seconds of each epoch, widths and the end's accuracy."""
+    import setting
+
+    from adprune_keras import ADPrune, data, devices
+
+    devices.distribute("data_parallel")
+    many, process = devices.processes()
+    dataset = data.load(
+        "digits", batch_size=128, image_size=32, train_examples=11 * 128, processes=(many, process)
+    )
+    model = setting.network("VGG11", dataset.classes, width_scale=0.25, channels=1)
+    prune, epochs = ADPrune(prune_at=[PRUNE_AT], seed=0, verbose=0), setting.Epochs()
+    with devices.together(many, process):
+        history = model.fit(
+            dataset.train,
+            epochs=EPOCHS,
+            callbacks=[prune, epochs],
+            shuffle=False,
+            verbose=0,
+        )
+    found = {"widths": [net["widths"] for net in prune.record], "seconds": epochs.seconds}
+    print(json.dumps(found | {"loss": history.history["loss"][-1]}), flush=True)
+
+
+def train(many):
+    """Train as so many processes; return what the first one measured."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    environment = os.environ | {
+    own = {
         "KERAS_BACKEND": "jax",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": ONE_THREAD,
         "OMP_NUM_THREADS": "1",
-        "PYTHONUNBUFFERED": "1",
     }
-    started = []
-    for process in range(many):
-        own = environment | {
-            "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
-            "KERAS_DISTRIBUTION_NUM_PROCESSES": str(many),
-            "KERAS_DISTRIBUTION_PROCESS_ID": str(process),
-        }
-        command = [sys.executable, *COMMAND, f"--run_dir={folder}"]
-        started.append(subprocess.Popen(command, env=own, stdout=subprocess.PIPE, text=True))
+    own |= {"KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}"}
+    own |= {"KERAS_DISTRIBUTION_NUM_PROCESSES": str(many)}
+    command = [sys.executable, __file__, "--child"]
+    started = [
+        subprocess.Popen(
+            command,
+            env=os.environ | own | {"KERAS_DISTRIBUTION_PROCESS_ID": str(process)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(many)
+    ]
     outputs = [process.communicate()[0] for process in started]
     if any(process.returncode for process in started):
         sys.exit(f"{many} processes failed.")
-    lines = [line for line in outputs[0].splitlines() if " - " in line and "s/step" in line]
-    return run.read_run(folder), [float(line.split("s - ")[0].split(" - ")[-1]) for line in lines]
+    return json.loads(outputs[0].splitlines()[-1])
 
 
 def main(_):
     """Print the table."""
-    rows, found = [], {}
-    with tempfile.TemporaryDirectory() as folder:
-        for many in (1, 2):
-            record, seconds = train(pathlib.Path(folder) / str(many), many)
-            nets = [seconds[net["start"] : net["start"] + net["epochs"]][1:] for net in record.nets]
-            times = [statistics.median(net) for net in nets]
-            accuracy = record.result["val_accuracy"]
-            found[many] = {"seconds": times, "widths": [net["widths"] for net in record.nets]}
-            rows.append((many, *(f"{t:.1f} s" for t in times), f"{100 * accuracy:.2f} %"))
-    header = ("processes", "epoch of net0", "epoch of net1", "test accuracy")
-    print("\n".join(tables.markdown(header, rows)))
-    same = found[1]["widths"] == found[2]["widths"]
-    print(f"Widths after the prune: {'the same' if same else 'not the same'}.")
+    if FLAGS.child:
+        return child()
+    from adprune_keras import run, tables
+
+    found = {many: train(many) for many in (1, 2)}
+    times = {
+        many: [
+            statistics.median(f["seconds"][start:end])
+            for start, end in ((1, PRUNE_AT), (PRUNE_AT + 1, EPOCHS))
+        ]
+        for many, f in found.items()
+    }
+    rows = [(many, *(f"{t:.2f} s" for t in times[many]), f"{found[many]['loss']:.4f}") for many in found]
+    rows.append(("1 / 2", *(f"{a / b:.2f}x" for a, b in zip(times[1], times[2], strict=True)), ""))
+    print("\n".join(tables.markdown(("processes", "epoch of net0", "epoch of net1", "last loss"), rows)))
+    one, two = (found[many]["widths"][-1] for many in (1, 2))
+    apart = max(abs(one[name] - two[name]) for name in one)
+    print(f"Widths after the prune: {apart} channels apart at the most.")
     if FLAGS.output:
         run.write_text(FLAGS.output, json.dumps(found))
 

@@ -1,6 +1,7 @@
 """What the timed benchmarks share: the network that they train, and how they report."""
 
 import json
+import time
 
 import keras
 
@@ -8,12 +9,24 @@ from adprune_keras import models, run, tables
 from adprune_keras.devices import jit_compile
 
 
-def network(name, classes, width_scale):
-    """Return a network for 32-pixel colour images, compiled; always with the same new weights."""
+class Epochs(keras.callbacks.Callback):
+    """Seconds of each epoch, whatever was done before its first step included."""
+
+    def on_train_begin(self, logs=None):
+        self.seconds, self._begin = [], time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        now = time.perf_counter()
+        self.seconds.append(now - self._begin)
+        self._begin = now
+
+
+def network(name, classes, width_scale, channels=3):
+    """Return a network for 32-pixel images, compiled; always with the same new weights."""
     keras.utils.set_random_seed(0)
     widths = models.default_widths(name)
     widths = {layer: max(1, round(width * width_scale)) for layer, width in widths.items()}
-    model = models.NETWORKS[name](input_shape=(32, 32, 3), classes=classes, widths=widths)
+    model = models.NETWORKS[name](input_shape=(32, 32, channels), classes=classes, widths=widths)
     optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
     model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=jit_compile())
     return model
