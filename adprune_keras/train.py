@@ -21,6 +21,7 @@ FLAGS = flags.FLAGS
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 LR_SCHEDULES = ("cosine", "step", "constant")
+DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def define_flags():
@@ -78,6 +79,12 @@ def define_flags():
         ("auto", "true", "false"),
         "XLA; auto: off on TensorFlow without a GPU, where it is several times slower, else Keras' "
         "own choice.",
+    )
+    flags.DEFINE_enum(
+        "dtype_policy",
+        "float32",
+        DTYPE_POLICIES,
+        "Keras' dtype policy; the mixed ones compute in half precision, which pays on GPUs.",
     )
     flags.DEFINE_enum(
         "distribution",
@@ -184,6 +191,7 @@ def train():
         if process == 0:
             run.check(FLAGS.run_dir, FLAGS.overwrite)
         keras.utils.set_random_seed(FLAGS.seed)
+        keras.config.set_dtype_policy(FLAGS.dtype_policy)
         dataset = load_data(FLAGS, (many, process))
         with scope:
             model = build(FLAGS, dataset)

@@ -12,11 +12,11 @@ adprune random   widths by density, new weights (the paper)
 adprune inherit  widths by density, the densest channels keep weights and momentum
 random channels  as adprune inherit, but the channels that stay are drawn
 uniform inherit  as adprune inherit, but all layers have the same share of their width, at equal MACs
-gradual          a small prune after each epoch from the second on until the OPS reduction of the arms
-                 above is reached, inheriting; --epochs in all
+gradual          a small prune every --gradual_every epochs from --first_prune on until the OPS
+                 reduction of the arms above is reached, inheriting; --epochs in all
 gradual, MACs    the same, for as many epochs as cost what adprune's whole run cost in MACs
-early, MACs      one prune by density after the second epoch (and one after the third where that falls
-                 short of the same OPS reduction), inheriting; as many epochs as cost the same
+early, MACs      one prune by density at --first_prune (and a second one where that falls short of the
+                 same OPS reduction), inheriting; as many epochs as cost the same
 dense            the dense network for --epochs
 scratch          adprune's final network from scratch, for --epochs
 scratch, MACs    the same, at equal training MACs
@@ -75,7 +75,9 @@ def define_flags():
     flags.DEFINE_integer("train_examples", 10000, "Training images.")
     flags.DEFINE_integer("epochs", 20, "Epochs of an arm.")
     flags.DEFINE_integer("prune_at", 7, "Epochs of net0 before the prune.")
-    flags.DEFINE_float("gradual_shrink", 0.15, "Most that a prune of the gradual arm takes of a layer.")
+    flags.DEFINE_float("gradual_shrink", 0.15, "Most that a prune of the gradual arms takes of a layer.")
+    flags.DEFINE_integer("first_prune", 2, "Epochs of net0 in the arms early and gradual.")
+    flags.DEFINE_integer("gradual_every", 1, "Epochs from prune to prune in the gradual arms.")
     flags.DEFINE_integer("round_to", 1, "WidthRule(round_to=...).")
     flags.DEFINE_multi_integer("seed", [0, 1], "Seeds.")
     flags.DEFINE_multi_enum("arm", [*PRUNED, *SCRATCH], [*PRUNED, *SCRATCH], "Arms to run.")
@@ -221,10 +223,12 @@ class Bench:
         while expected[-1] < wanted:
             now = next_widths(now, dict.fromkeys(now, 0.0), rule)
             expected.append(min(wanted, self.reduction(self.build(now))[COUNT]))
-        epochs = self.affordable([1.0, *expected[:-1]], wanted) if "MACs" in name else FLAGS.epochs
+        start, step = FLAGS.first_prune, FLAGS.gradual_every
+        before = [1.0] * start + [r for r in expected[1:-1] for _ in range(step)]
+        epochs = self.affordable(before, wanted) if name.endswith("MACs") else FLAGS.epochs
         model = self.build(self.widths)
-        prune = ADPrune(
-            prune_at=list(range(2, 2 + len(expected))),  # once more than expected: it ends at the target
+        prune = ADPrune(  # one prune more than expected: it ends at the target
+            prune_at=list(range(start, start + step * len(expected), step)),
             rule=rule,
             target_ops_reduction=wanted,
             seed=self.seed,

@@ -48,6 +48,41 @@ model.fit(np.ones((8, 32, 32, 3)), np.zeros(8), epochs=2, verbose=0, callbacks=[
 assert len(prune.record) == 2
 """
 
+# What the host reads of the model between the first and the last step of an epoch. JAX' own guard
+# watches GPUs and TPUs only, so reads are counted here as well.
+READS = """
+import jax, keras, numpy as np
+from adprune_keras import ADPrune, models
+
+reads, steps, within = [], [], False
+array = type(jax.numpy.ones(1))
+value = array._value.fget
+array._value = property(lambda self: (reads.append(self.shape) if within else None, value(self))[1])
+
+
+class Watch(keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch, logs=None):
+        global within
+        within = True
+        steps.append(batch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        global within
+        within = batch < 3
+
+
+model = models.VGG11(input_shape=(32, 32, 3), classes=2, widths=[8] * 8)
+model.compile("sgd", "sparse_categorical_crossentropy")
+prune = ADPrune(prune_at=[1], verbose=0)
+x, y = np.random.normal(size=(16, 32, 32, 3)), np.zeros(16)
+model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=[prune, Watch()])
+assert len(prune.record) == 2 and steps == [0, 1, 2, 3] * 2
+assert not reads, reads
+within = True
+float(jax.numpy.ones(3)[0])
+assert reads, "a read that is made on purpose must show"
+"""
+
 
 def run(backend, *arguments):
     env = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -70,6 +105,11 @@ def test_all_backends_measure_the_same():
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "tensorflow"])
 def test_other_backends_do_without_tensorflow(backend):
     run(backend, "-c", TRAIN)
+
+
+@pytest.mark.skipif("jax" not in BACKENDS, reason="needs JAX")
+def test_nothing_is_read_from_the_device_within_an_epoch():
+    run("jax", "-c", READS)
 
 
 @pytest.mark.parametrize("backend", OTHERS)

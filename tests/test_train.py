@@ -95,6 +95,19 @@ def test_export_of_a_run(finished):
     assert "times as fast" in out
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs the converters")
+def test_half_precision(tmp_path):
+    """Trained and pruned under a mixed policy; what is exported is float32 again."""
+    flags = ("--dtype_policy=mixed_bfloat16", f"--run_dir={tmp_path / 'half'}", "--export=tflite")
+    process = train(*TINY, *flags)
+    out, err = process.communicate()
+    assert process.returncode == 0, err[-3000:]
+    assert "| tflite | float32   | verified |" in out
+    model = keras.models.load_model(tmp_path / "half" / "final.keras")
+    assert model.get_layer("block1_conv1").compute_dtype == "bfloat16"
+    assert len(run.read_run(tmp_path / "half").nets) == 2
+
+
 def test_what_the_commands_refuse(finished, tmp_path):
     """One line on stderr, exit status 1, and nothing touched."""
     directory, _ = finished
