@@ -58,7 +58,7 @@ class Density:
 class Positives(keras.Operation):
     """Positive values of a ReLU's output per channel, and how many places they are out of.
 
-    Places (N, H, W) are counted in one row, one in `stride` of them.
+    Places (N, H, W) stand in one row; one in `stride` of them is counted, and no remainder at the end.
     """
 
     def __init__(self, axis, stride=1, name=None):
@@ -72,8 +72,9 @@ class Positives(keras.Operation):
         if self.axis not in (-1, len(x.shape) - 1):
             x = ops.moveaxis(x, self.axis, -1)
         x = ops.reshape(x, (-1, channels))
-        if self.stride > 1:
-            x = x[:: self.stride]
+        if self.stride > 1:  # x[::stride], which TensorFlow on a CPU does number by number
+            whole = ops.shape(x)[0] // self.stride * self.stride
+            x = ops.reshape(x[:whole], (-1, self.stride * channels))[:, :channels]
         positives = ops.sum(ops.cast(ops.sign(x), "float32"), axis=0)
         places = ops.cast(ops.shape(x)[0], "float32")
         return ops.concatenate([positives, ops.reshape(places, (1,))])
@@ -165,15 +166,16 @@ def _part(place, groups, places):
 def _stride(sizes, places):
     """Return a stride that takes about `places` of a map's H x W places, others in each image.
 
-    It divides neither a row nor the map, so that it walks over all columns, rows and, from image to
-    image, all places.
+    It shares no factor with rows or columns, so that it walks over all of them and, from image to image,
+    over all places; and it is no larger than a map, so that one image is enough to count at least one.
     """
     if places is None or None in sizes:
         return 1
-    stride = max(1, prod(sizes) // places)
-    while any(gcd(stride, size) > 1 for size in sizes):
+    size = prod(sizes)
+    stride = max(1, size // places)
+    while any(gcd(stride, n) > 1 for n in sizes):
         stride += 1
-    return stride
+    return min(stride, max(1, size - 1))  # a number and the one before it share no factor
 
 
 def merge(parts, sums):

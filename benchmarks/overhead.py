@@ -3,9 +3,10 @@
     KERAS_BACKEND=tensorflow python benchmarks/overhead.py --data=cifar10.npz [--output=overhead.json]
 
 For each network (quarter width) one net for each way of measuring, and one plain net, train on the
-same batches in turn, step by step in one process; printed is the median over the steps of the time of a
-step with density over that of the plain net's step just before or after. Errors are of the AE of each
-layer, over one epoch of training batches, against counting every place of every map.
+same batches in turn, step by step in one process; printed is the median over the steps of the time of
+a step with density over that of the plain net's step just before or after, and, to show the noise, the
+same of a second plain net. Errors are of the AE of each layer, over one epoch of training batches,
+against counting every place of every map.
 """
 
 import random
@@ -22,7 +23,7 @@ from adprune_keras.density import density_model, merge
 from adprune_keras.swap import Meter
 
 FLAGS = flags.FLAGS
-PLAIN = "plain"
+PLAIN, AGAIN = "plain", "none"
 
 
 def define_flags():
@@ -44,12 +45,12 @@ def overhead(network, dataset):
     """Return `{places: ratio of step times}`, and the plain net, which has trained meanwhile."""
     nets = {
         places: setting.network(network, dataset.classes, FLAGS.width_scale)
-        for places in (PLAIN, *FLAGS.places)
+        for places in (PLAIN, AGAIN, *FLAGS.places)
     }
     for places in FLAGS.places:
         Meter(nets[places], places=places or None).attach()
     batches = [(x.numpy(), y.numpy()) for x, y in dataset.train.take(8)]
-    ratios = {places: [] for places in FLAGS.places}
+    ratios = {places: [] for places in nets if places != PLAIN}
     for step in range(-2, FLAGS.steps):  # two to trace and warm up
         x, y = batches[step % len(batches)]
         spent, order = {}, list(nets)
@@ -59,8 +60,8 @@ def overhead(network, dataset):
             nets[places].train_on_batch(x, y)
             spent[places] = time.perf_counter() - begin
         if step >= 0:
-            for places in FLAGS.places:
-                ratios[places].append(spent[places] / spent[PLAIN])
+            for places, found in ratios.items():
+                found.append(spent[places] / spent[PLAIN])
     return {places: statistics.median(r) for places, r in ratios.items()}, nets[PLAIN]
 
 
@@ -90,7 +91,7 @@ def main(_):
     rows, found = [], []
     for network in FLAGS.network:
         ratios, model = overhead(network, dataset)
-        wrong = errors(model, dataset)
+        wrong = {AGAIN: (0.0, 0.0)} | errors(model, dataset)
         for places, ratio in ratios.items():
             rows.append((network, places or "all", f"{ratio:.3f}", *(f"{e:.5f}" for e in wrong[places])))
             found.append({"network": network, "places": places, "ratio": ratio, "errors": wrong[places]})
