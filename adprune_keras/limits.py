@@ -118,7 +118,7 @@ def check_zip(path, folder, most_bytes, most_members):
         if len(members) > most_members:
             raise ValueError(f"it has {len(members):,} members, and {most_members:,} are allowed")
         for member in members:
-            parts = member.filename.replace("\\", "/").removesuffix("/").split("/")
+            parts = member.filename.removesuffix("/").split("/")
             if parts[0] != folder or any(not is_name(part) for part in parts):
                 raise ValueError(f"its member {member.filename!r} does not lie in {folder}/")
             if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):

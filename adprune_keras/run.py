@@ -220,7 +220,7 @@ def _entries(path):
         while line := file.readline(_MOST_LINE + 1):
             limits.check_size("a line", len(line), _MOST_LINE)
             try:
-                entries.append(json.loads(line, parse_constant=_refuse))
+                entries.append(json.loads(line.decode(), parse_constant=_refuse))
             except ValueError:
                 if line.endswith(b"\n") or not entries:
                     raise
@@ -245,6 +245,8 @@ def _merged(entries):
             results.append(entry)
         elif kind == "epoch":
             add_epoch(nets[-1], entry["logs"], entry["densities"])
+            if schema.values(nets[-1]) > schema.MOST_VALUES:  # now: each name costs a value an epoch
+                schema.check_nets(nets)
         elif nets and nets[-1]["start"] == entry["start"]:
             nets[-1] = entry | {"kind": "net"}
         else:

@@ -8,7 +8,8 @@ PROFILES = ("convex", "flat", "concave", "unknown")
 OUTCOMES = ("training", "pruned", "rolled back", "final", "failed")
 MOST_EPOCHS = 100_000  # of a run
 MOST_NETS = 1_000
-MOST_SERIES = 20_000  # curves to draw: layers of all nets together
+MOST_SERIES = 10_000  # curves to draw: layers of all nets together
+MOST_VALUES = 5_000_000  # of all series of a run
 _MOST = 1 << 53  # ints above are not the same number everywhere
 _DEPTH = 8
 
@@ -35,6 +36,7 @@ def check_nets(nets):
         ("nets", len(nets), MOST_NETS),
         ("epochs", sum(net["epochs"] for net in nets), MOST_EPOCHS),
         ("layers in all nets", sum(len(net["densities"]) for net in nets), MOST_SERIES),
+        ("values", sum(map(values, nets)), MOST_VALUES),
     ):
         if found > most:
             raise ValueError(f"it has {found:,} {what}, and {most:,} are allowed")
@@ -44,6 +46,11 @@ def check_nets(nets):
                 raise ValueError(
                     f"net{net['net']} has {net['epochs']} epochs and a series of {len(series)} values"
                 )
+
+
+def values(net):
+    """Return how many values all series of a net hold."""
+    return net["epochs"] * (len(net["logs"]) + len(net["densities"]))
 
 
 def _check_fields(where, entry, required, optional):

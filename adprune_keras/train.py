@@ -25,6 +25,7 @@ FLAGS = flags.FLAGS
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 LR_SCHEDULES = ("cosine", "step", "constant")
+_WIDEST = 1000  # times the published widths
 
 
 def define_flags():
@@ -242,8 +243,8 @@ def train():
         image = next(iter(dataset.test))[0][:1].numpy()
         maps = _Maps(lambda: kept.record[-1], image)
         callbacks.append(maps)
-    warnings.filterwarnings("ignore", "Training failed")  # said below, as the command's last word
-    with devices.together(many, process):
+    with devices.together(many, process), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Training failed")  # said below, as the command's last word
         history = model.fit(
             dataset.train,
             epochs=FLAGS.epochs,
@@ -325,7 +326,8 @@ def check_widths(values):
         ValueError: an unknown network, widths that do not fit it, or a net that memory does not hold.
     """
     widths = _widths(values)
-    least = sum(abs(a * b) for a, b in itertools.pairwise(widths))  # kernels of 1x1
+    kernel = 1 if values.network == "ResNet50" else 9  # at the least
+    least = kernel * sum(abs(a * b) for a, b in itertools.pairwise(widths))
     try:  # weights, gradients and a slot of the optimizer
         limits.check_size("training net0", 3 * 4 * least, limits.memory())
     except ValueError as e:
@@ -337,8 +339,8 @@ def _widths(values):
     defaults = models.default_widths(values.network)
     scale = values.width_scale
     if values.widths is None:
-        if not 0 < scale < math.inf:
-            raise ValueError(f"--width_scale must be above 0 and finite. Received: {scale}")
+        if not 0 < scale <= _WIDEST:
+            raise ValueError(f"--width_scale must be above 0, at most {_WIDEST}. Received: {scale}")
         return [max(1, round(w * scale)) for w in defaults.values()]
     if scale != 1.0:
         raise ValueError("--widths and --width_scale exclude each other. Received: both")

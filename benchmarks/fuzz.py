@@ -28,10 +28,11 @@ import zlib
 import keras
 import numpy as np
 from absl import app, flags, logging
+from absl.testing import flagsaver
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adprune_keras import command, data, limits, report, run, tables, train, widths
+from adprune_keras import command, data, limits, report, run, schema, tables, train, widths
 from adprune_keras.accounting import COUNTS
 from adprune_keras.models import plans
 
@@ -40,7 +41,8 @@ SHARES = {"flags": 1, "flagfiles": 2, "records": 3, "widths": 3, "npz": 2, "maps
 
 # --- flags
 
-_NUMBERS = ["0", "1", "2", "-1", "3.5", "nan", "inf", "-inf", "1e308", "1e999", "9" * 30, "0x10", ""]
+_INTS = ["0", "1", "2", "3", "7", "8", "-1", "64", "4294967295", "4294967296", "9" * 30]
+_FLOATS = ["0", "1", "0.5", "1e-3", "-1", "nan", "inf", "-inf", "1e308", "1e-320", "2"]
 _WORDS = [
     "",
     " ",
@@ -59,7 +61,21 @@ _WORDS = [
     "(",
     "a,b,,",
 ]
-_LISTS = [",", "4", "8,8", "4,4,4,4,4,4,4,4", "1,,2", "-1", "0", "9" * 12 + ",1", "1e3", "2,1", "x"]
+_LISTS = [
+    ",",
+    "4",
+    "8,8",
+    "4,4,4,4,4,4,4,4",
+    "1,,2",
+    "-1",
+    "0",
+    "9" * 12 + ",1",
+    "1e3",
+    "2,1",
+    "x",
+    "1,2",
+]
+_LISTS += ["4,4,4,4,4,4,4,-4", ",".join(["9" * 9] * 8), "onnx", "coreml", "1"]
 _DATASETS = [
     "digits",
     "digit",
@@ -71,9 +87,29 @@ _DATASETS = [
     "/dev/null",
     "empty",
 ]
-_FLAGS = ["--{}={}", "--{}={}", "--{}={}", "--{} {}", "--no{}", "--{}", "{}", "-{}={}"]
+_NAMES_OF_LAYERS = [".*", "block1_conv1", "block.*", "(", "[", "x", "", "logits"]
+_TYPED = {
+    "int": _INTS,
+    "float": _FLOATS,
+    "comma separated list of strings": _LISTS,
+    "bool": ["true", "false"],
+}
+_FLAGS = [
+    "--{}={}",
+    "--{}={}",
+    "--{}={}",
+    "--{}={}",
+    "--{} {}",
+    "--no{}",
+    "--{}",
+    "{}",
+    "-{}={}",
+    "--{}={}",
+    "--{}={}",
+]
 # Small, or a case takes as long as the network is large.
 _BASE = ["--dataset=digits", "--network=VGG11", "--width_scale=0.03125", "--train_examples=50"]
+_BASE += ["--test_examples=9"]
 
 
 def define_once():
@@ -85,15 +121,21 @@ def define_once():
 @st.composite
 def arguments(draw):
     """Draw a command line of `adprune-train`: mostly its own flags, mostly with wrong values."""
-    names = ["run_dir", "networks", "flagfil", *_own_flags()]
     found = []
     for _ in range(draw(st.integers(0, 4))):
-        name = draw(st.sampled_from(names))
-        values = _NUMBERS + _WORDS + _LISTS
-        values = _DATASETS + _WORDS if name in ("dataset", "data_dir") else values
-        if name in ("network", "download", "export", "distribution"):
-            values = _WORDS  # full networks take a minute to build
-        value = draw(st.sampled_from(values) | st.text(max_size=8))
+        name = draw(st.sampled_from([*_own_flags(), "flagfil"]))
+        kind = flags.FLAGS[name].flag_type() if name in flags.FLAGS else ""
+        values = _TYPED.get(kind, _WORDS)
+        values = {"dataset": _DATASETS, "include": _NAMES_OF_LAYERS, "exclude": _NAMES_OF_LAYERS}.get(
+            name, values
+        )
+        if kind == "string enum" and name != "network":  # other networks take a minute to build
+            values = [
+                value for value in flags.FLAGS[name].parser.enum_values if value != "data_parallel"
+            ]
+        value = draw(st.sampled_from(values))
+        if draw(st.integers(0, 9)) == 0:
+            value = draw(st.sampled_from(_WORDS + _LISTS) | st.text(max_size=8))
         form = draw(st.sampled_from(_FLAGS))
         found += form.format(name, value).split(" ", 1) if " {}" in form else [form.format(name, value)]
     return found
@@ -124,6 +166,7 @@ def _begin(model, x, callbacks=(), **_):
 
 def _train(argv, folder):
     fit, keras.Model.fit, home = keras.Model.fit, _begin, pathlib.Path.cwd()
+    saved = flagsaver.save_flag_values()
     os.chdir(folder)
     (folder / "empty").mkdir()
     (folder / "bad.npz").write_bytes(b"PK\x03\x04")
@@ -134,9 +177,7 @@ def _train(argv, folder):
     finally:
         os.chdir(home)
         keras.Model.fit = fit
-        flags.FLAGS.unparse_flags()
-        for name in _own_flags():
-            flags.FLAGS[name].unparse()
+        flagsaver.restore_flag_values(saved)
 
 
 # --- flagfiles
@@ -163,15 +204,13 @@ def try_flagfile(found):
     with _folder() as folder:
         (folder / "f").write_bytes(first)
         (folder / "g").write_bytes(second)
-        home = pathlib.Path.cwd()
+        home, saved = pathlib.Path.cwd(), flagsaver.save_flag_values()
         os.chdir(folder)
         try:
             command.parse(["adprune-train", *_BASE, "--run_dir=run", "--flagfile=f"])
         finally:
             os.chdir(home)
-            flags.FLAGS.unparse_flags()
-            for name in _own_flags():
-                flags.FLAGS[name].unparse()
+            flagsaver.restore_flag_values(saved)
 
 
 # --- records
@@ -227,6 +266,33 @@ _HOSTILE = st.one_of(
 )
 
 
+_EVIL_TEXT = [
+    "|`\n<b>$\\frac$",
+    "../../x",
+    "\x1b[2J",
+    "$",
+    "_x",
+    "=1+1",
+    "x" * 4096,
+    "",
+    "{}",
+    "%s",
+    "\0",
+    "é",
+]
+_ALIKE = {
+    int: st.integers(0, 9) | st.sampled_from([-1, 999, 10**15]),
+    float: st.floats(allow_nan=False) | st.floats(0, 1) | st.sampled_from([1e38, 1e-30, 1e8, -1e38]),
+    str: st.sampled_from(
+        [*_EVIL_TEXT, "ResNet18", "VGG19", "cifar10", "cifar100.npz", *schema.OUTCOMES]
+    ),
+}
+
+
+def _at(value, path):
+    return _at(value[path[0]], path[1:]) if path else value
+
+
 def _places(value, path=()):
     """Every place in a value, as the keys that lead there."""
     yield path
@@ -252,24 +318,31 @@ def records(draw):
     """Draw the bytes of a `record.jsonl`: a good one with values, lines or bytes changed."""
     lines = entries()
     for _ in range(draw(st.integers(0, 3))):
-        places = list(_places(lines))[1:]
-        lines = _changed(lines, draw(st.sampled_from(places)), draw(_HOSTILE), draw(st.booleans()))
+        deep = draw(st.integers(0, 9)) > 0  # else whole lines
+        places = [path for path in _places(lines) if len(path) > deep]
+        if not places:
+            break
+        place = draw(st.sampled_from(places))
+        new, mild = draw(_HOSTILE), draw(st.booleans())
+        if mild:  # of the same type, so that it comes further
+            new = draw(_ALIKE.get(type(_at(lines, place)), st.just(_at(lines, place))))
+        lines = _changed(lines, place, new, drop=not mild and draw(st.booleans()))
         if not lines:
             break
     if draw(st.integers(0, 5)) == 0:
         lines = draw(st.permutations(lines)) + lines[: draw(st.integers(0, 2))]
     text = "\n".join(json.dumps(line) for line in lines) + "\n"
     content = bytearray(text.encode("utf-8", "surrogatepass"))
-    if content and draw(st.integers(0, 4)) == 0:
+    if content and draw(st.integers(0, 9)) == 0:
         for _ in range(draw(st.integers(1, 4))):
             content[draw(st.integers(0, len(content) - 1))] = draw(st.integers(0, 255))
-    if draw(st.integers(0, 4)) == 0:
+    if draw(st.integers(0, 9)) == 0:
         content = content[: draw(st.integers(0, len(content)))]
-    return bytes(content), draw(st.integers(0, 19)) == 0
+    return bytes(content), draw(st.integers(0, 7)) == 0
 
 
 def try_record(found):
-    """What `adprune-report` and `adprune-export` make of it; the figures of one in twenty."""
+    """What `adprune-report` and `adprune-export` make of it; the figures of one in eight."""
     content, drawn = found
     with _folder() as folder:
         (folder / "record.jsonl").write_bytes(content)
@@ -420,10 +493,10 @@ def claims(draw):
 
 def _damaged(draw, content):
     content = bytearray(content)
-    if content and draw(st.integers(0, 3)) == 0:
+    if content and draw(st.integers(0, 9)) == 0:
         for _ in range(draw(st.integers(1, 4))):
             content[draw(st.integers(0, len(content) - 1))] = draw(st.integers(0, 255))
-    if draw(st.integers(0, 7)) == 0:
+    if draw(st.integers(0, 15)) == 0:
         content = content[: draw(st.integers(0, len(content)))]
     return bytes(content)
 
@@ -593,9 +666,9 @@ def fuzz(kind, cases, seed=None):
 def main(_):
     """Run all kinds and print the table."""
     logging.set_verbosity(logging.FATAL)
-    rows, total, failed = [], 0, []
+    rows, total, failed, wanted = [], 0, [], flags.FLAGS.cases
     for kind, share in SHARES.items():
-        cases = -(-flags.FLAGS.cases * share // sum(SHARES.values()))
+        cases = -(-wanted * share // sum(SHARES.values()))
         begin = time.perf_counter()
         try:
             outcomes, longest = fuzz(kind, cases)

@@ -1,4 +1,5 @@
 import copy
+import json
 
 import pytest
 from toys import header, net_entry
@@ -87,8 +88,12 @@ def test_wrong_flags_are_named():
             "100,002 epochs, and 100,000",
         ),
         (
-            [net_entry(0, 0, 0, logs={}, densities={str(i): [] for i in range(20_001)})],
-            "20,001 layers in all nets, and 20,000",
+            [net_entry(0, 0, 0, logs={}, densities={str(i): [] for i in range(10_001)})],
+            "10,001 layers in all nets, and 10,000",
+        ),
+        (
+            [net_entry(0, 0, 50_000, logs={}, densities={str(i): [] for i in range(101)})],
+            "5,050,000 values, and 5,000,000",
         ),
         ([net_entry(1, 0, 3, densities={"a": [0.5]})], "net1 has 3 epochs and a series of 1 values"),
     ],
@@ -127,4 +132,15 @@ def test_sizes_of_lines_and_file(tmp_path, monkeypatch):
         run.read_record(tmp_path)
     monkeypatch.setattr(run, "_MOST_RECORD", size - 1)
     with pytest.raises(ValueError, match=f"it would take {size:,} bytes"):
+        run.read_record(tmp_path)
+
+
+def test_epochs_that_each_bring_new_names(tmp_path):
+    """Every name costs a value in every epoch: here that would be 20 million."""
+    run.write_record(tmp_path, [header(), net_entry(0, 0, 0, "training", kind="start", logs={})])
+    for epoch in range(200):
+        logs = dict.fromkeys((f"{epoch}_{i}" for i in range(1000)), 1.0)
+        with (tmp_path / "record.jsonl").open("a") as file:
+            file.write(json.dumps(EPOCH | {"logs": logs, "densities": {}}) + "\n")
+    with pytest.raises(ValueError, match="values, and 5,000,000 are allowed"):
         run.read_record(tmp_path)

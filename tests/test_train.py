@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from adprune_keras import layer_widths, run
+from adprune_keras import layer_widths, report, run
 from adprune_keras.train import learning_rate_at
 
 TINY = (
@@ -109,6 +109,10 @@ def test_what_the_commands_refuse(finished, tmp_path):
         train(new, "--widths=8,8"): "VGG19 has 16 layers that own a width",
         train(new, "--min_delta=-1"): "`min_delta` is a change of AE",
         train(new, "--network=VGG9"): "value should be one of <VGG11|",
+        train(new, "--learning_rate=nan"): "--learning_rate must be a finite number. Received: nan",
+        train(new, "--include=nothing"): "`include` matches no layer that may be pruned",
+        train(new, f"--widths={'99999,' * 15}9"): "The network is too wide",
+        train(f"--run_dir={directory / 'flags.txt' / 'x'}"): "Not a directory",
         export(f"--run_dir={tmp_path / 'empty'}"): "is not a run directory",
         export(f"--run_dir={directory}", "--formats=coreml"): "Unknown export format",
         export(f"--model={directory / 'flags.txt'}"): "must be an existing .keras file",
@@ -123,6 +127,26 @@ def test_what_the_commands_refuse(finished, tmp_path):
         assert "Traceback" not in err
     assert before.items() <= {p: p.stat().st_mtime_ns for p in directory.rglob("*")}.items()
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("prune", [True, False])
+def test_training_that_fails(tmp_path, prune):
+    """Exit status 1 and one line; the record says so, and what needs a trained net says so too."""
+    directory = tmp_path / "run"
+    bad = ("--learning_rate=1e30", "--momentum=0", "--weight_decay=0", "--lr_schedule=constant")
+    process = train(*TINY, *bad, f"--run_dir={directory}", *([] if prune else ["--noprune"]))
+    _, err = process.communicate()
+    assert process.returncode == 1
+    last = err.splitlines()[-1]
+    assert last.startswith("adprune-train: Training failed in epoch 1: the loss is ")
+    assert "Traceback" not in err and err.count("Training failed") == 1
+    assert sorted(p.name for p in directory.iterdir()) == ["flags.txt", "record.jsonl"]
+    found = run.read_run(directory)
+    assert (found.nets[-1]["outcome"], found.nets[-1]["epochs"], found.result) == ("failed", 1, None)
+    assert last == f"adprune-train: Training {found.nets[-1]['reason']}"
+    with pytest.raises(ValueError, match=r"has no final.keras: did its training end\?"):
+        run.model_path(directory)
+    assert {p.name for p in report.write([directory])} >= {"tables.md", "figure2.svg"}
 
 
 def test_learning_rates():
