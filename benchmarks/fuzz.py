@@ -112,12 +112,6 @@ _BASE = ["--dataset=digits", "--network=VGG11", "--width_scale=0.03125", "--trai
 _BASE += ["--test_examples=9"]
 
 
-def define_once():
-    """Define the flags of `adprune-train`, whose parser and setting up are looked at."""
-    if "run_dir" not in flags.FLAGS:
-        train.define_flags()
-
-
 @st.composite
 def arguments(draw):
     """Draw a command line of `adprune-train`: mostly its own flags, mostly with wrong values."""
@@ -142,8 +136,14 @@ def arguments(draw):
 
 
 def _own_flags():
-    define_once()
+    if "run_dir" not in flags.FLAGS:
+        train.define_flags()  # not earlier: this program has flags of its own
     return [flag.name for flag in flags.FLAGS.get_key_flags_for_module(train)]
+
+
+def _saved_flags():
+    _own_flags()
+    return flagsaver.save_flag_values()
 
 
 def try_flags(found):
@@ -165,8 +165,8 @@ def _begin(model, x, callbacks=(), **_):
 
 
 def _train(argv, folder):
-    fit, keras.Model.fit, home = keras.Model.fit, _begin, pathlib.Path.cwd()
-    saved = flagsaver.save_flag_values()
+    fit, keras.Model.fit = keras.Model.fit, _begin
+    home, saved = pathlib.Path.cwd(), _saved_flags()
     os.chdir(folder)
     (folder / "empty").mkdir()
     (folder / "bad.npz").write_bytes(b"PK\x03\x04")
@@ -204,7 +204,7 @@ def try_flagfile(found):
     with _folder() as folder:
         (folder / "f").write_bytes(first)
         (folder / "g").write_bytes(second)
-        home, saved = pathlib.Path.cwd(), flagsaver.save_flag_values()
+        home, saved = pathlib.Path.cwd(), _saved_flags()
         os.chdir(folder)
         try:
             command.parse(["adprune-train", *_BASE, "--run_dir=run", "--flagfile=f"])

@@ -85,7 +85,7 @@ def test_failure_is_the_last_that_the_record_says(tmp_path):
     prune = small(2)
     fit(tmp_path, prune, x=images(40)[0] * float("nan"))
     (net,) = run.read_run(tmp_path).nets
-    assert (net["outcome"], net["epochs"], net["logs"]["activation_density"]) == ("failed", 1, [None])
+    assert (net["outcome"], net["epochs"]) == ("failed", 1)
     assert net["reason"] == prune.record[0]["reason"]
     for line in (tmp_path / "record.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)

@@ -8,11 +8,13 @@ import sys
 import keras
 import numpy as np
 import pytest
+from toys import compiled, images, plain_cnn
 
 pytest.importorskip("tensorflow")
 
-from adprune_keras import layer_widths, report, run
-from adprune_keras.train import learning_rate_at
+from adprune_keras import cost, layer_widths, report, run
+from adprune_keras.callback import open_entry
+from adprune_keras.train import _Dense, learning_rate_at
 
 TINY = (
     *("--dataset=digits", "--train_examples=300", "--network=VGG11", "--width_scale=0.0625"),
@@ -109,10 +111,6 @@ def test_what_the_commands_refuse(finished, tmp_path):
         train(new, "--widths=8,8"): "VGG19 has 16 layers that own a width",
         train(new, "--min_delta=-1"): "`min_delta` is a change of AE",
         train(new, "--network=VGG9"): "value should be one of <VGG11|",
-        train(new, "--learning_rate=nan"): "--learning_rate must be a finite number. Received: nan",
-        train(new, "--include=nothing"): "`include` matches no layer that may be pruned",
-        train(new, f"--widths={'99999,' * 15}9"): "The network is too wide",
-        train(f"--run_dir={directory / 'flags.txt' / 'x'}"): "Not a directory",
         export(f"--run_dir={tmp_path / 'empty'}"): "is not a run directory",
         export(f"--run_dir={directory}", "--formats=coreml"): "Unknown export format",
         export(f"--model={directory / 'flags.txt'}"): "must be an existing .keras file",
@@ -129,12 +127,11 @@ def test_what_the_commands_refuse(finished, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("prune", [True, False])
-def test_training_that_fails(tmp_path, prune):
+def test_training_that_fails(tmp_path):
     """Exit status 1 and one line; the record says so, and what needs a trained net says so too."""
     directory = tmp_path / "run"
     bad = ("--learning_rate=1e30", "--momentum=0", "--weight_decay=0", "--lr_schedule=constant")
-    process = train(*TINY, *bad, f"--run_dir={directory}", *([] if prune else ["--noprune"]))
+    process = train(*TINY, *bad, f"--run_dir={directory}")
     _, err = process.communicate()
     assert process.returncode == 1
     last = err.splitlines()[-1]
@@ -147,6 +144,21 @@ def test_training_that_fails(tmp_path, prune):
     with pytest.raises(ValueError, match=r"has no final.keras: did its training end\?"):
         run.model_path(directory)
     assert {p.name for p in report.write([directory])} >= {"tables.md", "figure2.svg"}
+
+
+@pytest.mark.parametrize("rate", [0.05, 1e30])
+@pytest.mark.filterwarnings("ignore:Training failed")
+def test_dense_run_has_a_record_and_fails_as_a_pruned_one_does(rate):
+    model = compiled(plain_cnn(), learning_rate=rate)
+    dense = _Dense(open_entry(layer_widths(model), 0, 0, cost(model), cost(model)))
+    history = model.fit(*images(40), batch_size=16, epochs=2, verbose=0, callbacks=[dense])
+    (net,) = dense.record
+    assert (net["epochs"], net["outcome"]) == ((2, "final") if rate < 1 else (1, "failed"))
+    if rate < 1:
+        assert net["logs"] == history.history
+        assert net["reason"] == "dense: --noprune"
+    else:
+        assert net["reason"].startswith("failed in epoch 1: the loss is ")
 
 
 def test_learning_rates():
