@@ -7,6 +7,7 @@ from math import lcm
 import keras
 import numpy as np
 
+from adprune_keras import faults, run
 from adprune_keras.accounting import COUNTS, cost, cost_after, ops_reduction, params_reduction
 from adprune_keras.cut import Cut, choose
 from adprune_keras.groups import SHORTCUTS, find_groups
@@ -41,6 +42,10 @@ class ADPrune(keras.callbacks.Callback):
     Every change of the model happens between two epochs, before the next one begins. So whatever
     other callbacks do at an epoch's end (a checkpoint, say) they do to the net whose metrics `logs`
     holds, and training that ends early never leaves a net that has not trained.
+
+    An epoch that fails (a loss, density or weight that is not finite, or no batch at all) ends the
+    training as `keras.callbacks.TerminateOnNaN` does: `fit` returns, a warning and the record say what
+    is not finite and where first, and nothing is pruned. The model is left as that epoch made it.
 
     Args:
         min_delta: float, rho: AE counts as saturated when its change from one epoch to the next is
@@ -85,8 +90,8 @@ class ADPrune(keras.callbacks.Callback):
             `net` (index), `start` and `epochs` (epoch counts), `widths`, `cost`, `ops_reduction`
             and `params_reduction` (against net0, both counts), `logs` and `densities` (per epoch),
             `channel_densities` (its last epoch), `profile` (convex, flat or concave: the slope of its
-            AE, flat within `min_delta` an epoch), `outcome` (training, pruned, rolled back or final)
-            and `reason`; `rebuild_seconds` (from the decision to the net in place) and
+            AE, flat within `min_delta` an epoch), `outcome` (training, pruned, rolled back, final or
+            failed) and `reason`; `rebuild_seconds` (from the decision to the net in place) and
             `retrace_seconds` (its first step: tracing, compiling, and the step).
 
     Raises:
@@ -215,6 +220,7 @@ class ADPrune(keras.callbacks.Callback):
         self._previous = self._pending = self._final_since = None
         self._first_epoch = None
         self._net = 0
+        self._dead = set()
         self.record = []
         self._baseline = _count(self.model)
         self._meter.attach()
@@ -238,17 +244,18 @@ class ADPrune(keras.callbacks.Callback):
         logs = {} if logs is None else logs
         logs["activation_density"] = density.total
         entry, done = self.record[-1], epoch - self._first_epoch + 1
-        entry["epochs"] += 1
-        for name, value in logs.items():
-            entry["logs"].setdefault(name, []).append(float(value))
-        for layer, value in density.layers.items():
-            entry["densities"].setdefault(layer, []).append(value)
+        run.add_epoch(entry, logs, density.layers)
         entry["channel_densities"] = {k: v.tolist() for k, v in density.channels.items()}
+        if end_if_failed(self.model, entry, logs, done, density.layers):
+            return
+        self._warn_of_dead_layers(density.layers)
 
         series = entry["logs"]["activation_density"]
         entry["profile"] = profile(series, self.schedule.min_delta)
         decision = decide(self.schedule, series, self._net, done, self._epochs, self._final_since)
         widths, last = None, False
+        if decision.action == PRUNE and density.total == 0:
+            decision = Decision(KEEP, f"{decision.reason}, but no ReLU lets anything through")
         if decision.action == PRUNE:
             widths, last = self._next_widths(self._groups, density.channels, self._baseline)
             if last:
@@ -271,7 +278,8 @@ class ADPrune(keras.callbacks.Callback):
         """Leave the model as plain Keras; say so where nothing was pruned, and why."""
         self._meter.detach()
         entry = self.record[-1]
-        entry["outcome"] = "final"
+        if entry["outcome"] != "failed":
+            entry["outcome"] = "final"
         if self._pending is not None:
             entry["reason"] += ", but training ended first"
         self._previous = self._pending = None
@@ -303,6 +311,16 @@ class ADPrune(keras.callbacks.Callback):
         if felt and self.weights == "inherit":
             reasons = "; ".join(f"'{g.owner}': {g.felt}" for g in felt)
             warnings.warn(f"Inherited weights are not exact for these layers. {reasons}.", stacklevel=3)
+
+    def _warn_of_dead_layers(self, densities):
+        dead = [name for name, density in densities.items() if density == 0]
+        if new := sorted(set(dead) - self._dead):
+            self._dead.update(new)
+            warnings.warn(
+                f"net{self._net}: no activation of these layers was positive in a whole epoch: {new}. "
+                "Where no shortcut leads past them nothing before them trains. Lower the learning rate.",
+                stacklevel=3,
+            )
 
     def _apply(self, pending, done):
         decision, widths, densities, reached = pending
@@ -418,6 +436,27 @@ def open_entry(widths, net, start, baseline, counted):
         "rebuild_seconds": None,
         "retrace_seconds": None,
     }
+
+
+def end_if_failed(model, entry, logs, done, densities=None):
+    """Stop training, warn and mark the net as failed where its last epoch is not finite.
+
+    Args:
+        model: the `keras.Model` that trains.
+        entry: the record of its net, the epoch included.
+        logs: `{name: number}` of the epoch.
+        done: int, epochs finished.
+        densities: as in `faults.find`.
+
+    Returns:
+        bool, whether it failed.
+    """
+    fault = faults.find(model, logs.get("loss"), densities)
+    if fault:
+        entry["outcome"], entry["reason"] = "failed", f"failed in epoch {done}: {fault}"
+        warnings.warn(f"Training {entry['reason']}", stacklevel=3)
+        model.stop_training = True
+    return fault is not None
 
 
 def _costs(baseline, counted):

@@ -6,19 +6,25 @@ Pixels leave here as float32, scaled per channel to mean 0 and deviation 1 over 
 """
 
 import difflib
+import math
 import pathlib
+import re
 import socket
 import urllib.parse
-import zipfile
 from dataclasses import dataclass
 
 import numpy as np
+
+from adprune_keras import limits
 
 AUGMENTATIONS = ("auto", "none", "crop", "crop_flip")
 _NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 _STATISTICS_FROM = 10_000  # images; more move a mean or deviation by less than training notices
 _CACHE_BYTES = 4 << 30
+_LABELS_FROM = 10_000  # examples of a split whose labels are looked at, where all would take too long
+# A name, its configuration and its version: never a namespace, from which code would be fetched and run.
+_TFDS_NAME = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ def load(
     download=False,
     seed=0,
     processes=(1, 0),
+    replicas=1,
 ):
     """Load a data set as batches for `fit` and `evaluate`.
 
@@ -91,13 +98,18 @@ def load(
         processes: how many processes train together, and the number of this one, as
             `devices.processes()` returns them. Each gets its equal share of every batch of `batch_size`;
             what is left over of a batch (fewer images than processes) nobody gets.
+        replicas: int, devices that each process trains on: each gets equally many images too. A batch
+            with fewer images than devices kills TensorFlow, and Keras on JAX takes no uneven one.
 
     Returns:
         A `Data`.
 
     Raises:
-        ValueError: unknown or damaged source, labels out of range, or images of mixed sizes.
+        ValueError: unknown or damaged source, labels out of range, fewer than two classes, images of
+            mixed sizes, or too large for this machine.
     """
+    import tensorflow as tf
+
     if augment not in AUGMENTATIONS:
         raise ValueError(f"`augment` must be one of {AUGMENTATIONS}. Received: augment={augment!r}")
     for argument, value in (
@@ -106,11 +118,6 @@ def load(
     ):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"`{argument}` must be an int of at least 1. Received: {value!r}")
-    if batch_size < processes[0]:
-        raise ValueError(
-            f"`batch_size` must be at least the number of processes. Received: batch_size={batch_size}, "
-            f"{processes[0]} processes"
-        )
     path = pathlib.Path(name).expanduser()
     if name == "digits":
         train, test, classes = _digits()
@@ -128,11 +135,15 @@ def load(
             f"The images of '{name}' differ in size. Received: image shape {shape}. "
             "Give `image_size` to resize them all."
         )
-    mean, std = _statistics(train.images)
+    _check(name, (train, test), classes, batch_size, processes[0] * replicas)
+    try:
+        mean, std = _statistics(train.images)
+    except tf.errors.OpError as e:
+        raise ValueError(f"An image cannot be decoded. Received: '{name}': {e.message}") from e
     augment = _resolve(augment, shape)
     return Data(
-        train=_training_batches(train, batch_size, mean, std, augment, seed, processes),
-        test=_test_batches(test, batch_size, mean, std, processes),
+        train=_training_batches(train, batch_size, mean, std, augment, seed, processes, replicas),
+        test=_test_batches(test, batch_size, mean, std, processes, replicas),
         classes=classes,
         input_shape=shape,
         mean=mean,
@@ -140,6 +151,30 @@ def load(
         train_examples=train.examples,
         test_examples=test.examples,
     )
+
+
+def _check(name, splits, classes, batch_size, devices):
+    """Refuse what cannot be trained on, before the first image is read."""
+    train, test = shapes = [tuple(split.images.element_spec[0].shape) for split in splits]
+    if train != test or 0 in train:
+        raise ValueError(
+            "Training and test images must have the same shape (H, W, C), none of it 0. "
+            f"Received: {train} and {test} in '{name}'"
+        )
+    if classes < 2:
+        raise ValueError(f"A classifier needs two classes or more. Received: {classes} in '{name}'")
+    examples = [split.examples for split in splits]
+    if min(batch_size, *examples) < devices:
+        raise ValueError(
+            "Each device needs an image of a batch: `batch_size`, training and test images must each be "
+            f"at least the number of devices. Received: batch_size={batch_size}, {examples[0]} training "
+            f"and {examples[1]} test images, {devices} devices"
+        )
+    pixels = min(batch_size, max(examples)) * math.prod(shapes[0])
+    try:
+        limits.check_size(f"a batch of {train} images", 4 * pixels, limits.memory() // 2)
+    except ValueError as e:
+        raise ValueError(f"Images are too large. Received: '{name}': {e}. Give `image_size`.") from e
 
 
 def _digits():
@@ -156,13 +191,9 @@ def _npz(path):
     if not path.is_file():
         raise ValueError(f"There is no such file. Received: {path}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = sorted(set(_NPZ_KEYS) - set(file.files))
-            if missing:
-                raise ValueError(f"it has no array {', '.join(missing)} (it has {file.files})")
-            arrays = {key: file[key] for key in _NPZ_KEYS}
+        arrays = limits.read_npz(path, limits.memory() // 2, _NPZ_KEYS)
         classes = 1 + max(int(_checked(arrays, part).max()) for part in ("train", "test"))
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as e:
+    except ValueError as e:
         raise ValueError(
             "An .npz data set holds the arrays x_train, x_test of uint8 images (N, H, W[, C]) and "
             f"y_train, y_test of int labels (N,). Received: {path}, but {e}"
@@ -186,7 +217,7 @@ def _checked(arrays, part):
     x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
     if x.dtype != np.uint8 or x.ndim not in (3, 4):
         raise ValueError(f"x_{part} has shape {x.shape} and dtype {x.dtype}")
-    if y.dtype.kind not in "iu" or y.size != len(y):
+    if y.dtype.kind not in "iu" or y.ndim == 0 or y.size != len(y):
         raise ValueError(f"y_{part} has shape {y.shape} and dtype {y.dtype}")
     if not len(x) or len(x) != len(y):
         raise ValueError(f"{part} has {len(x)} images and {len(y)} labels")
@@ -226,15 +257,15 @@ def _folders(path, image_size, seed):
             "Training and test folders must hold the same classes. Received: "
             f"{len(train.class_names)} and {len(test.class_names)} of them in {path}"
         )
+    for file in (*train.file_paths, *test.file_paths):
+        limits.image_size(file)
     return *(_from_files(d) for d in (train, test)), len(train.class_names)
 
 
 def _first_size(path):
-    import keras
-
     for file in sorted(path.rglob("*")):
         if file.suffix.lower() in _IMAGE_SUFFIXES:
-            return np.asarray(keras.utils.load_img(file)).shape[:2]
+            return limits.image_size(file)
     raise ValueError(f"No images in one folder per class. Received: {path}, which has no image")
 
 
@@ -254,6 +285,8 @@ def _tfds(name, data_dir, download):
     import adprune_keras.tiny_imagenet  # noqa: F401  TensorFlow Datasets knows it from here on
 
     try:
+        if not _TFDS_NAME.fullmatch(name):
+            raise ValueError
         builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except (tfds.core.DatasetNotFoundError, ValueError) as e:
         known = ["digits", *tfds.list_builders(with_community_datasets=False)]
@@ -277,6 +310,9 @@ def _tfds(name, data_dir, download):
             f"'{name}' needs a train and a test (or validation) split. "
             f"Received: splits {sorted(builder.info.splits)}"
         )
+    classes = features["label"].num_classes
+    for split in ("train", test_name):
+        _check_labels(builder, split, classes)
     splits = (
         _Split(
             builder.as_dataset(split=s, as_supervised=True, shuffle_files=False),
@@ -284,7 +320,22 @@ def _tfds(name, data_dir, download):
         )
         for s in ("train", test_name)
     )
-    return *splits, features["label"].num_classes
+    return *splits, classes
+
+
+def _check_labels(builder, split, classes):
+    """Refuse labels outside the classes, such as the -1 of test images without labels."""
+    import tensorflow_datasets as tfds
+
+    examples = builder.as_dataset(
+        split=split, shuffle_files=False, decoders={"image": tfds.decode.SkipDecoding()}
+    ).take(_LABELS_FROM)
+    for labels in examples.map(lambda example: example["label"]).batch(1024).as_numpy_iterator():
+        if labels.min() < 0 or labels.max() >= classes:
+            raise ValueError(
+                f"Labels must run from 0 to the number of classes minus 1. Received: {labels.min()} to "
+                f"{labels.max()} in split '{split}' of '{builder.name}', which has {classes} classes"
+            )
 
 
 def _fetch(builder, name, download):
@@ -348,14 +399,14 @@ def _resolve(augment, shape):
     return None if augment == "none" else augment
 
 
-def _training_batches(split, batch_size, mean, std, augment, seed, processes):
+def _training_batches(split, batch_size, mean, std, augment, seed, processes, replicas):
     """Shuffled anew and augmented anew in each epoch; the same for the same seed."""
     import tensorflow as tf
 
     shuffled = _cached(split).shuffle(
         min(split.examples, 50_000), seed=seed, reshuffle_each_iteration=True
     )
-    batches = _shared(shuffled.batch(batch_size), split.examples, batch_size, processes)
+    batches = _shared(shuffled.batch(batch_size), split.examples, batch_size, processes, replicas)
     if augment is not None:
         seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
         batches = tf.data.Dataset.zip(batches, seeds).map(
@@ -365,25 +416,26 @@ def _training_batches(split, batch_size, mean, std, augment, seed, processes):
     return _scaled(batches, mean, std)
 
 
-def _test_batches(split, batch_size, mean, std, processes):
-    batches = _shared(_cached(split).batch(batch_size), split.examples, batch_size, processes)
+def _test_batches(split, batch_size, mean, std, processes, replicas):
+    batches = _shared(_cached(split).batch(batch_size), split.examples, batch_size, processes, replicas)
     return _scaled(batches, mean, std)
 
 
-def _shared(batches, examples, batch_size, processes):
+def _shared(batches, examples, batch_size, processes, replicas):
     """One process's share of every batch: as many images, in as many batches, as the others get."""
     import tensorflow as tf
 
     many, process = processes
-    if many == 1:
+    devices = many * replicas
+    if devices == 1:
         return batches
     full, rest = divmod(examples, batch_size)
 
     def share(x, y):
-        end = tf.shape(x)[0] // many * many
+        end = tf.shape(x)[0] // devices * devices
         return x[process:end:many], y[process:end:many]
 
-    return batches.map(share, num_parallel_calls=tf.data.AUTOTUNE).take(full + (rest >= many))
+    return batches.map(share, num_parallel_calls=tf.data.AUTOTUNE).take(full + (rest >= devices))
 
 
 def _cached(split):

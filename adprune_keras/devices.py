@@ -28,7 +28,8 @@ def distribute(how):
         how: one of `DISTRIBUTIONS`.
 
     Returns:
-        The scope to build and compile a model in.
+        `(scope, replicas)`: the scope to build and compile a model in, and the devices of this process
+        that share a batch.
 
     Raises:
         ValueError: the backend has no such distribution.
@@ -42,13 +43,15 @@ def distribute(how):
     if how == "mirrored":
         import tensorflow as tf
 
-        return tf.distribute.MirroredStrategy().scope()
+        strategy = tf.distribute.MirroredStrategy()
+        return strategy.scope(), strategy.num_replicas_in_sync
     if how == "data_parallel":
         if "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ:
             keras.distribution.initialize()
         # `data.load` gives each process its share; Keras cannot where batches are mapped.
         keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
-    return contextlib.nullcontext()
+        return contextlib.nullcontext(), len(keras.distribution.list_devices()) // processes()[0]
+    return contextlib.nullcontext(), 1
 
 
 def processes():

@@ -105,7 +105,7 @@ def figure_4(runs):
                     facecolors=filled,
                     edgecolors=colour,
                     marker="o" if count == "paper" else "D",
-                    label=f"{label}, {count} count",
+                    label=f"{_plain(label)}, {count} count",
                 )
             places = [net[key][COUNTS[0]] for net in nets]
             axes.plot(places, accuracy, color=colour, linewidth=0.8)
@@ -150,9 +150,15 @@ def figure_5(maps):
                 top = max(float(np.max(maps[n][name])) for n in nets if name in maps[n])
                 bottom = 0 if name in relus else None
                 axes.imshow(np.asarray(values, "float32"), cmap="viridis", vmin=bottom, vmax=top)
-            axes.set_title(name.replace("/", "/\n"), fontsize=6)
-        row[0].set_ylabel(net)
+            axes.set_title(_plain(name).replace("/", "/\n"), fontsize=6)
+        row[0].set_ylabel(_plain(net))
     return figure
+
+
+def _plain(name):
+    """A name from a file as text: no formula, no control characters, no endless line."""
+    text = "".join(c if c.isprintable() else " " for c in name).replace("$", r"\$")
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _label(net):

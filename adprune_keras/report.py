@@ -1,11 +1,10 @@
 """`adprune-report`: the paper's tables and figures from run directories alone, nothing is trained."""
 
 import pathlib
-import sys
 
-from absl import app, flags
+from absl import flags
 
-from adprune_keras import plots, run, tables
+from adprune_keras import command, plots, run, tables
 
 FLAGS = flags.FLAGS
 _SUFFIXES = ("png", "svg")
@@ -24,8 +23,9 @@ def define_flags():
 def write(directories, output_dir=None):
     """Write Table I to IV (Markdown, CSV) and Fig. 1 to 5 (PNG, SVG) of some runs.
 
-    Fig. 1, 2 and 5 belong to one run each and carry its name where there are several. Fig. 5 needs
-    `maps.npz`, and AE a run that measured it; what a run does not hold is left out.
+    Fig. 1, 2 and 5 belong to one run each and carry its name where there are several (and its number,
+    where several have that name). Fig. 5 needs `maps.npz`, and AE a run that measured it; what a run
+    does not hold is left out.
 
     Args:
         directories: list of run directories.
@@ -39,7 +39,9 @@ def write(directories, output_dir=None):
     """
     runs = [run.read_run(directory) for directory in directories]
     maps = [run.read_maps(directory) for directory in directories]
-    untrained = [str(d) for d, r in zip(directories, runs, strict=True) if not r.nets]
+    untrained = [
+        str(d) for d, r in zip(directories, runs, strict=True) if not any(n["epochs"] for n in r.nets)
+    ]
     if untrained:
         raise ValueError(f"These runs hold no net that trained: {untrained}.")
     output = pathlib.Path(output_dir or pathlib.Path(directories[0]) / "report")
@@ -61,8 +63,10 @@ def write(directories, output_dir=None):
         texts.append(table.markdown())
     text("tables.md", "\n".join(texts))
     figure("figure4", plots.figure_4([(r.name, r.nets) for r in runs]))
-    for one, maps_of_one in zip(runs, maps, strict=True):
+    names = [one.name for one in runs]
+    for n, (one, maps_of_one) in enumerate(zip(runs, maps, strict=True)):
         suffix = f"_{one.name}" if len(runs) > 1 else ""
+        suffix += f"_{n}" if names.count(one.name) > 1 else ""
         figure(f"figure2{suffix}", plots.figure_2(one.nets))
         if any(net["densities"] for net in one.nets):
             figure(f"figure1{suffix}", plots.figure_1(one.nets))
@@ -71,13 +75,8 @@ def write(directories, output_dir=None):
     return written
 
 
-def _main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}. All settings are flags.")
-    try:
-        written = write(FLAGS.run_dir, FLAGS.output_dir)
-    except ValueError as e:
-        sys.exit(f"adprune-report: {e}")
+def _report():
+    written = write(FLAGS.run_dir, FLAGS.output_dir)
     print((written[0].parent / "tables.md").read_text())
     print("\n".join(str(path) for path in written))
 
@@ -85,7 +84,7 @@ def _main(argv):
 def main():
     """Entry point of `adprune-report`."""
     define_flags()
-    app.run(_main)
+    command.run("adprune-report", _report)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The layout of a run directory, one function per artefact; every write is atomic.
 
 flags.txt      the flags of the run, an absl flagfile
-record.jsonl   JSON lines: the run (flags, data, versions), each net, the result
+record.jsonl   JSON lines, each added when it is known and synced: the run (flags, data, versions); for
+               each net its start, its epochs one by one, and the net as it ended; the result
 final.keras    the final network, plain Keras
 summary.md     the table
 density.png    accuracy and activation density over the epochs
@@ -16,12 +17,23 @@ import math
 import os
 import pathlib
 import tempfile
+import types
+import warnings
 import zipfile
 from dataclasses import dataclass
 
 import numpy as np
 
+from adprune_keras import limits, schema
+
 SCHEMA = 1
+_MOST_RECORD, _MOST_LINE = 128 << 20, 16 << 20  # bytes; a long run of ResNet50 takes about 30 MB
+_MOST_MAPS = 256 << 20
+_SETTINGS = {
+    **{"batch_size": 128, "augment": "auto", "seed": 0, "widths": None, "width_scale": 1.0},
+    **dict.fromkeys(("image_size", "train_examples", "test_examples", "data_dir")),
+    "download": False,
+}
 _FILES = ("flags.txt", "record.jsonl", "final.keras", "summary.md", "density.png", "maps.npz")
 
 
@@ -70,6 +82,8 @@ def check(directory, overwrite=False):
         overwrite: bool, whether a run that is there may be replaced.
     """
     path = pathlib.Path(directory)
+    if not str(directory):
+        raise ValueError("A run directory needs a name. Received: ''")
     if path.exists() and not path.is_dir():
         raise ValueError(f"A run directory must be a directory. Received: the file {path}")
     held = [name for name in _FILES if (path / name).exists()]
@@ -101,16 +115,62 @@ def write_text(path, text):
 
 
 def write_record(directory, entries):
-    """Write `record.jsonl`: one JSON object a line, `entries` are plain dicts with a `kind`."""
-    lines = (json.dumps(plain(entry), allow_nan=False) for entry in entries)
-    write_text(pathlib.Path(directory) / "record.jsonl", "\n".join(lines) + "\n")
+    """Write `record.jsonl` anew: one JSON object a line, `entries` are plain dicts with a `kind`."""
+    path = pathlib.Path(directory) / "record.jsonl"
+    with atomic(path) as temporary:
+        temporary.write_bytes(b"".join(map(_line, entries)))
+
+
+def append_record(directory, entry):
+    """Add a line to `record.jsonl`, synced; where that fails the record is as it was."""
+    line = _line(entry)
+    with open(pathlib.Path(directory) / "record.jsonl", "r+b", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        try:
+            if file.write(line) != len(line):
+                raise OSError(f"{file.name}: there is no space left for a line")
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def add_epoch(net, logs, densities=None):
+    """Add an epoch to the entry of the net that trained it; what an epoch did not measure is `None`.
+
+    Args:
+        net: dict, an entry of `ADPrune.record`.
+        logs: `{name: number}` of the epoch.
+        densities: `{layer name: AE}` of the epoch, where they were measured.
+    """
+    for key, values in (("logs", logs), ("densities", densities or {})):
+        for name in [name for name in values if name not in net[key]]:
+            net[key][name] = [None] * net["epochs"]
+        for name, series in net[key].items():
+            series.append(None if values.get(name) is None else float(values[name]))
+    net["epochs"] += 1
+
+
+def net_entry(net):
+    """Return an entry of `ADPrune.record` as a record holds it: ended, or `start` while it trains."""
+    return {"kind": "start" if net["outcome"] == "training" else "net", **net}
+
+
+def epoch_entry(net):
+    """Return the last epoch of an entry of `ADPrune.record` as a record holds it."""
+    last = {key: {name: s[-1] for name, s in net[key].items()} for key in ("logs", "densities")}
+    return {"kind": "epoch", "start": net["start"], **last}
 
 
 def read_record(directory):
-    """Read `record.jsonl` of a run directory.
+    """Read `record.jsonl` of a run directory, of a run that still trains or was killed too.
+
+    Sizes, types and nesting are checked (`schema`). A last line that was only written in part is
+    left out, with a warning.
 
     Returns:
-        list of dicts; the first is of kind `"run"`.
+        list of dicts: the first is of kind `"run"`; one of kind `"net"` for each net that trained, that
+        which trains included; one of kind `"result"` where training has ended.
 
     Raises:
         ValueError: no run directory, a damaged record, or one of a newer schema.
@@ -122,25 +182,78 @@ def read_record(directory):
             "Expected what `adprune-train --run_dir` wrote."
         )
     try:
-        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if entries[0]["kind"] != "run" or not isinstance(entries[0]["schema"], int):
-            raise ValueError("its first line is not of kind 'run'")
-    except (ValueError, LookupError, TypeError) as e:
+        entries = _entries(path)
+        newer = entries[0].get("schema")
+        if not (isinstance(newer, int) and newer > SCHEMA):
+            for entry in entries:
+                schema.check(entry)
+            return _merged(entries)
+    except Exception as e:  # a parser may raise anything on a hostile file
         raise ValueError(f"The record of a run is damaged. Received: {path}: {e}") from e
-    if entries[0]["schema"] > SCHEMA:
-        raise ValueError(
-            f"{path} has schema {entries[0]['schema']}, and this version reads up to {SCHEMA}. "
-            "Update adprune_keras."
-        )
-    return entries
+    raise ValueError(
+        f"{path} has schema {newer}, and this version reads up to {SCHEMA}. Update adprune_keras."
+    )
 
 
 def read_run(directory):
     """Read a run directory's record as a `Run`; errors as in `read_record`."""
     entries = read_record(directory)
-    nets = [entry for entry in entries if entry.get("kind") == "net"]
-    result = next((entry for entry in entries if entry.get("kind") == "result"), None)
+    nets = [entry for entry in entries if entry["kind"] == "net"]
+    result = next((entry for entry in entries if entry["kind"] == "result"), None)
     return Run(pathlib.Path(directory).resolve().name, entries[0], nets, result)
+
+
+def settings(run):
+    """Return the flags of a `Run` as an object with attributes, those it has not at their defaults."""
+    return types.SimpleNamespace(**_SETTINGS | run.header["flags"])
+
+
+def _line(entry):
+    return json.dumps(plain(entry), allow_nan=False).encode() + b"\n"
+
+
+def _entries(path):
+    """The lines of a record, parsed, each with a bounded length."""
+    entries = []
+    limits.check_size("it", path.stat().st_size, _MOST_RECORD)
+    with open(path, "rb") as file:
+        while line := file.readline(_MOST_LINE + 1):
+            limits.check_size("a line", len(line), _MOST_LINE)
+            try:
+                entries.append(json.loads(line.decode(), parse_constant=_refuse))
+            except ValueError:
+                if line.endswith(b"\n") or not entries:
+                    raise
+                warnings.warn(f"{path} ends in a half-written line, which is left out.", stacklevel=4)
+    if not entries or not isinstance(entries[0], dict) or entries[0].get("kind") != "run":
+        raise ValueError("its first line is not of kind 'run'")
+    return entries
+
+
+def _refuse(constant):
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _merged(entries):
+    """The run, its nets and the result: starts and epochs of nets that ended since are left out."""
+    nets, results = [], []
+    for entry in entries[1:]:
+        kind, training = entry["kind"], nets and nets[-1]["outcome"] == "training"
+        if kind == "run" or results or (kind == "epoch" and not training):
+            raise ValueError(f"a line of kind '{kind}' stands where none can be")
+        if kind == "result":
+            results.append(entry)
+        elif kind == "epoch":
+            add_epoch(nets[-1], entry["logs"], entry["densities"])
+            if schema.values(nets[-1]) > schema.MOST_VALUES:  # now: each name costs a value an epoch
+                schema.check_nets(nets)
+        elif nets and nets[-1]["start"] == entry["start"]:
+            nets[-1] = entry | {"kind": "net"}
+        else:
+            nets.append(entry | {"kind": "net"})
+    nets = [net for net in nets if net["epochs"] or net["outcome"] != "training"]
+    schema.check_nets(nets)
+    return [entries[0], *nets, *results]
 
 
 def save_maps(directory, nets):
@@ -161,11 +274,12 @@ def read_maps(directory):
     if not path.is_file():
         return nets
     try:
-        with np.load(path, allow_pickle=False) as file:
-            for key in file.files:
-                net, name = key.split("|", 1)
-                nets.setdefault(net, {})[name] = file[key]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as e:
+        for key, array in limits.read_npz(path, _MOST_MAPS).items():
+            net, name = key.split("|", 1)
+            if array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
+                raise ValueError(f"{key[:99]!r} has shape {array.shape} and dtype {array.dtype}")
+            nets.setdefault(net, {})[name] = array
+    except ValueError as e:
         raise ValueError(f"The activation maps of a run are damaged. Received: {path}: {e}") from e
     return nets
 
@@ -188,6 +302,30 @@ def model_path(directory):
     if not path.is_file():
         raise ValueError(f"The run in {directory} has no final.keras: did its training end?")
     return path
+
+
+def load_model(path):
+    """Load a `.keras` file as a `keras.Model`, in safe mode: no code and no pickle of it is run.
+
+    Args:
+        path: str or path.
+
+    Raises:
+        ValueError: no `.keras` file, one that is larger unpacked than memory holds, or one that Keras
+            does not load.
+    """
+    import keras
+
+    path = pathlib.Path(path)
+    try:
+        if path.suffix != ".keras" or not path.is_file():
+            raise ValueError("there is none, or under another name")
+        with zipfile.ZipFile(path) as archive:
+            sizes = [member.file_size for member in archive.infolist()]
+        limits.check_size("its members", sum(sizes), limits.memory() // 2)
+        return keras.models.load_model(path, safe_mode=True)
+    except Exception as e:  # Keras may raise anything on a hostile file
+        raise ValueError(f"A model must be an existing .keras file. Received: {path}: {e}") from e
 
 
 def plain(value):

@@ -3,6 +3,7 @@
 import csv
 import io
 import pathlib
+import re
 from dataclasses import asdict, dataclass
 
 from adprune_keras import paper
@@ -103,7 +104,9 @@ def summary(nets):
         )
     for row in rows:
         shape = "" if row["profile"] == "unknown" else f" ({row['profile']} AE)"
-        notes += [f"net{row['net']}{shape}: {row['reason'].rstrip('.')}."] if row["reason"] else []
+        notes += (
+            [f"net{row['net']}{shape}: {escape(row['reason']).rstrip('.')}."] if row["reason"] else []
+        )
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
 
 
@@ -246,13 +249,19 @@ TABLES = {"table1": table_1, "table2": table_2, "table3": table_3, "table4": tab
 
 def markdown(header, rows):
     """Return a Markdown table as a list of lines, columns padded so that it reads as text too."""
-    cells = [tuple(str(c) for c in row) for row in (header, *rows)]
+    cells = [tuple(escape(c).replace("|", "\\|") for c in row) for row in (header, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     padded = [
         "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells
     ]
     rule = "| " + " | ".join("-" * w for w in widths) + " |"
     return [padded[0], rule, *padded[1:]]
+
+
+def escape(text):
+    """Return a text for a line of Markdown: one line, no code, no HTML."""
+    line = "".join(c if c.isprintable() else " " for c in str(text))
+    return re.sub(r"[`\\]|<(?=[A-Za-z/!?])", r"\\\g<0>", line)
 
 
 def _compared(title, complexity, published, ours, memory):

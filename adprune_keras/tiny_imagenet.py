@@ -6,9 +6,14 @@ images have no labels, so the validation images are what accuracy is measured on
 
 import tensorflow_datasets as tfds
 
+from adprune_keras import limits
+
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 FOLDER = "tiny-imagenet-200"
 NAME = "tiny_imagenet"  # as TensorFlow Datasets calls it
+_SIDE = 64  # pixels
+# The official archive has some 120,000 members, which take some 500 MB; the largest text 400 KB.
+_MOST_BYTES, _MOST_MEMBERS, _MOST_TEXT = 2 << 30, 250_000, 16 << 20
 _LAYOUT = f"{FOLDER}/ with wnids.txt, train/<wnid>/images/ and val/val_annotations.txt, val/images/"
 
 
@@ -41,6 +46,11 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         root = _put_by_hand(dl_manager) or dl_manager.download_and_extract(URL) / FOLDER
         wnids = _text(root / "wnids.txt").split()
+        if not all(map(limits.is_name, wnids)) or len(set(wnids)) < len(wnids):
+            raise ValueError(
+                "wnids.txt names each class once, as its folder is called. "
+                f"Received: {wnids[:5]} ... in {root}"
+            )
         self.info.features["label"].names = wnids
         return {
             "train": self._generate_examples(_train(root, wnids)),
@@ -49,6 +59,10 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, labelled):
         for path, wnid in labelled:
+            if limits.image_size(path) != (_SIDE, _SIDE):
+                raise ValueError(
+                    f"TinyImageNet has images of {_SIDE} x {_SIDE} pixels. Received: {path}"
+                )
             yield path.name, {"image": path, "label": wnid}
 
 
@@ -72,6 +86,7 @@ def _put_by_hand(dl_manager):
         return None
     if found is None or found.suffix != ".zip":
         return found
+    limits.check_zip(found, FOLDER, _MOST_BYTES, _MOST_MEMBERS)
     return dl_manager.extract(found) / FOLDER
 
 
@@ -90,7 +105,7 @@ def _validation(root, wnids):
     for line in _text(root / "val" / "val_annotations.txt").splitlines():
         name, wnid = (*line.split("\t"), "")[:2]
         image = root / "val" / "images" / name
-        if wnid not in wnids or not image.exists():
+        if wnid not in wnids or not limits.is_name(name) or not image.exists():
             raise ValueError(
                 f"val_annotations.txt names images and the classes of wnids.txt. Received: {line!r} in "
                 f"{root}, where there is no such {'class' if wnid not in wnids else 'image'}"
@@ -101,4 +116,8 @@ def _validation(root, wnids):
 def _text(path):
     if not path.exists():
         raise ValueError(f"TinyImageNet is {_LAYOUT}. Received: {path.parent}, without {path.name}")
-    return path.read_text()
+    try:
+        limits.check_size("it", path.stat().length, _MOST_TEXT)
+        return path.read_text()
+    except ValueError as e:  # UnicodeDecodeError is one
+        raise ValueError(f"TinyImageNet is {_LAYOUT}. Received: {path}: {e}") from e

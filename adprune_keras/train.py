@@ -1,20 +1,24 @@
 """`adprune-train`: trains a network of the paper's families, prunes it on the way, records the run."""
 
+import itertools
+import math
 import platform
 import sys
 import tempfile
 import time
+import warnings
 
 import keras
-from absl import app, flags
+from absl import flags
 
-from adprune_keras import data, devices, models, plots, run, tables
+from adprune_keras import command, data, devices, limits, models, plots, run, tables
 from adprune_keras._version import __version__
 from adprune_keras.accounting import cost
-from adprune_keras.callback import ADPrune, open_entry
+from adprune_keras.callback import ADPrune, end_if_failed, open_entry
 from adprune_keras.density import activation_maps
 from adprune_keras.groups import SHORTCUTS, layer_widths
 from adprune_keras.rebuild import WEIGHTS
+from adprune_keras.recorder import Recorder
 from adprune_keras.widths import WidthRule
 
 FLAGS = flags.FLAGS
@@ -22,6 +26,7 @@ FLAGS = flags.FLAGS
 OPTIMIZERS = ("sgd", "adam", "adamw")
 LR_SCHEDULES = ("cosine", "step", "constant")
 DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+_WIDEST = 1000  # times the published widths
 
 
 def define_flags():
@@ -72,7 +77,7 @@ def define_flags():
         "How the learning rate decays from the start of a net to the end of its training; step: "
         "divided by ten after one half and three quarters. Each net starts it afresh.",
     )
-    flags.DEFINE_integer("seed", 0, "Seed of weights, data order and augmentation.", 0)
+    flags.DEFINE_integer("seed", 0, "Seed of weights, data order and augmentation.", 0, 2**32 - 1)
     flags.DEFINE_enum(
         "jit_compile",
         "auto",
@@ -144,6 +149,22 @@ class _Seconds(keras.callbacks.Callback):
         self.total = time.perf_counter() - self._begin
 
 
+class _Dense(keras.callbacks.Callback):
+    """Keeps the record of a run that does not prune, and ends it where it fails, as `ADPrune` does."""
+
+    def __init__(self, entry):
+        super().__init__()
+        self.record = [entry]
+
+    def on_epoch_end(self, epoch, logs=None):
+        run.add_epoch(self.record[-1], logs)
+        end_if_failed(self.model, self.record[-1], logs, epoch + 1)
+
+    def on_train_end(self, logs=None):
+        if self.record[-1]["outcome"] != "failed":
+            self.record[-1] |= {"outcome": "final", "reason": "dense: --noprune"}
+
+
 class _Maps(keras.callbacks.Callback):
     """Keeps what the ReLUs of each net put out for one image, from the net's last epoch (Fig. 5)."""
 
@@ -185,27 +206,27 @@ def train():
 
     Of several processes each trains its share of every batch, and only the chief writes.
     """
-    try:
-        scope = devices.distribute(FLAGS.distribution)
-        many, process = devices.processes()
-        if process == 0:
-            run.check(FLAGS.run_dir, FLAGS.overwrite)
-        keras.utils.set_random_seed(FLAGS.seed)
-        keras.config.set_dtype_policy(FLAGS.dtype_policy)
-        dataset = load_data(FLAGS, (many, process))
-        with scope:
-            model = build(FLAGS, dataset)
-            model.compile(
-                _optimizer(),
-                "sparse_categorical_crossentropy",
-                metrics=["accuracy"],
-                jit_compile=devices.jit_compile(FLAGS.jit_compile),
-            )
-        prune = _callback(verbose=int(FLAGS.progress != 0 and process == 0))
-        if process == 0:
-            directory = run.create(FLAGS.run_dir, FLAGS.overwrite)
-    except ValueError as e:
-        sys.exit(f"adprune-train: {e}")
+    _check_finite()
+    scope, replicas = devices.distribute(FLAGS.distribution)
+    many, process = devices.processes()
+    if process == 0:
+        run.check(FLAGS.run_dir, FLAGS.overwrite)
+    keras.utils.set_random_seed(FLAGS.seed)
+    keras.config.set_dtype_policy(FLAGS.dtype_policy)
+    dataset = load_data(FLAGS, (many, process), replicas)
+    with scope:
+        model = build(FLAGS, dataset)
+        model.compile(
+            _optimizer(),
+            "sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            jit_compile=devices.jit_compile(FLAGS.jit_compile),
+        )
+    prune = _callback(verbose=int(FLAGS.progress != 0 and process == 0))
+    if prune:
+        prune.rule.check(layer_widths(model, FLAGS.shortcuts))
+    if process == 0:
+        directory = run.create(FLAGS.run_dir, FLAGS.overwrite)
     baseline = cost(model)
     if process == 0:
         run.write_text(directory / "flags.txt", _flagfile())
@@ -214,7 +235,7 @@ def train():
             f"{dataset.test_examples} test images of {dataset.input_shape}, {dataset.classes} classes; "
             f"{baseline.deployed.macs:,} MACs and {baseline.deployed.params:,} parameters deployed."
         )
-    dense = open_entry(layer_widths(model), 0, 0, baseline, baseline)
+    kept = prune or _Dense(open_entry(layer_widths(model), 0, 0, baseline, baseline))
 
     def rate(epoch, _):
         start, length = 0, FLAGS.epochs
@@ -223,12 +244,15 @@ def train():
         return learning_rate_at(FLAGS.lr_schedule, FLAGS.learning_rate, epoch - start, length)
 
     seconds = _Seconds()
-    callbacks = [*([prune] if prune else []), keras.callbacks.LearningRateScheduler(rate), seconds]
+    callbacks = [kept, keras.callbacks.LearningRateScheduler(rate), seconds]
+    if process == 0:
+        callbacks.append(Recorder(directory, _header(dataset), lambda: kept.record))
     if many == 1:  # a net that several processes hold does not run on an image of one
         image = next(iter(dataset.test))[0][:1].numpy()
-        maps = _Maps(lambda: prune.record[-1] if prune else dense, image)
+        maps = _Maps(lambda: kept.record[-1], image)
         callbacks.append(maps)
-    with devices.together(many, process):
+    with devices.together(many, process), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Training failed")  # said below, as the command's last word
         history = model.fit(
             dataset.train,
             epochs=FLAGS.epochs,
@@ -237,17 +261,16 @@ def train():
             shuffle=False,  # the data set shuffles itself
             verbose=FLAGS.progress if process == 0 else 0,
         )
+        if kept.record[-1]["outcome"] == "failed":
+            sys.exit(command.one_line(f"adprune-train: Training {kept.record[-1]['reason']}"))
         with tempfile.TemporaryDirectory() as nowhere:  # saving gathers the weights from all processes
             run.save_model(directory if process == 0 else nowhere, model)
     if process != 0:
         return
-    dense |= {"epochs": len(history.epoch), "logs": history.history}
-    dense |= {"outcome": "final", "reason": "dense: --noprune"}
-    nets = prune.record if prune else [dense]
+    nets = kept.record
     last = {name: values[-1] for name, values in history.history.items()}
     result = {"kind": "result", "fit_seconds": seconds.total, "epochs": len(history.epoch), **last}
-    entries = [_header(dataset), *({"kind": "net", **net} for net in nets), result]
-    run.write_record(directory, entries)
+    run.append_record(directory, result)
     table = tables.summary(nets)
     run.write_text(directory / "summary.md", table)
     if many == 1:
@@ -276,10 +299,10 @@ def _header(dataset):
     }
 
 
-def load_data(values, processes=(1, 0)):
+def load_data(values, processes=(1, 0), replicas=1):
     """Load the data set that flags, or an object with a run's flags as attributes, describe.
 
-    `processes` as in `data.load`.
+    `processes` and `replicas` as in `data.load`.
     """
     return data.load(
         values.dataset,
@@ -292,23 +315,42 @@ def load_data(values, processes=(1, 0)):
         download=values.download,
         seed=values.seed,
         processes=processes,
+        replicas=replicas,
     )
 
 
 def build(values, dataset):
     """Build net0 as flags, or an object with a run's flags as attributes, describe; not compiled."""
+    widths = check_widths(values)
     return models.NETWORKS[values.network](
-        input_shape=dataset.input_shape, classes=dataset.classes, widths=_widths(values)
+        input_shape=dataset.input_shape, classes=dataset.classes, widths=widths
     )
+
+
+def check_widths(values):
+    """Return the widths of net0 that flags describe, where this machine can hold such a net.
+
+    Raises:
+        ValueError: an unknown network, widths that do not fit it, or a net that memory does not hold.
+    """
+    widths = _widths(values)
+    kernel = 1 if values.network == "ResNet50" else 9  # at the least
+    least = kernel * sum(abs(a * b) for a, b in itertools.pairwise(widths))
+    try:  # weights, gradients and a slot of the optimizer
+        limits.check_size("training net0", 3 * 4 * least, limits.memory())
+    except ValueError as e:
+        raise ValueError(f"The network is too wide. Received: widths={widths}: {e}") from e
+    return widths
 
 
 def _widths(values):
     defaults = models.default_widths(values.network)
+    scale = values.width_scale
     if values.widths is None:
-        if not values.width_scale > 0:
-            raise ValueError(f"--width_scale must be above 0. Received: {values.width_scale}")
-        return {name: max(1, round(w * values.width_scale)) for name, w in defaults.items()}
-    if values.width_scale != 1.0:
+        if not 0 < scale <= _WIDEST:
+            raise ValueError(f"--width_scale must be above 0, at most {_WIDEST}. Received: {scale}")
+        return [max(1, round(w * scale)) for w in defaults.values()]
+    if scale != 1.0:
         raise ValueError("--widths and --width_scale exclude each other. Received: both")
     return _ints("widths", values.widths)
 
@@ -354,6 +396,13 @@ def _ints(name, values):
         raise ValueError(f"--{name} takes ints, separated by commas. Received: {values}") from e
 
 
+def _check_finite():
+    for name in _own_flags():
+        value = FLAGS[name].value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"--{name} must be a finite number. Received: {value}")
+
+
 def _own_flags():
     return [flag.name for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])]
 
@@ -364,16 +413,10 @@ def _flagfile():
     return "\n".join(line for line in lines if line) + "\n"
 
 
-def _main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}. All settings are flags.")
-    train()
-
-
 def main():
     """Entry point of `adprune-train`."""
     define_flags()
-    app.run(_main)
+    command.run("adprune-train", train)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from math import ceil, floor, lcm
+from numbers import Real
 
 # Steps of the search for the widths that reach a budget: finer than one channel in any real layer.
 _BISECTIONS = 16
@@ -80,7 +81,7 @@ class WidthRule:
         Raises:
             ValueError: the density is not a number in [0, 1].
         """
-        if not 0 <= density <= 1:
+        if not isinstance(density, Real) or not 0 <= density <= 1:
             raise ValueError(f"A density must be in [0, 1]. Received: {density}")
         step = lcm(self.round_to, parts)
         wanted = nearest(density * width, step)

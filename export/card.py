@@ -54,13 +54,21 @@ def card(model, report, expected, removed):
     """
     shape = (expected.batch_size or 1, *expected.shape)
     kind = "uint8 pixels, 0 to 255" if expected.pixels else "images, scaled as in training"
-    lines = [f"# {model.name}", "", f"Input `image`: {kind}, shape {shape}; output `logits`.", ""]
+    lines = [
+        f"# {tables.escape(model.name)}",
+        "",
+        f"Input `image`: {kind}, shape {shape}; output `logits`.",
+        "",
+    ]
     lines += [*tables.markdown(*rows(report)), ""]
     if removed:
-        lines += [f"Left out, as only training uses them: {', '.join(removed)}.", ""]
+        lines += [f"Left out, as only training uses them: {tables.escape(', '.join(removed))}.", ""]
     for name, row in report.items():
         if row["problems"]:
-            lines += [f"`{row['file']}` was not written: {'; '.join(row['problems'])}.", ""]
+            lines += [
+                f"`{row['file']}` was not written: {tables.escape('; '.join(row['problems']))}.",
+                "",
+            ]
             continue
         form = FORMATS[name]
         dtype = "uint8" if expected.pixels else form.io

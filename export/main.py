@@ -7,7 +7,6 @@ failed its checks and was not written, the others were.
 import json
 import pathlib
 import sys
-import types
 
 from absl import app, flags, logging
 from adprune_keras.export import card, latency
@@ -15,7 +14,7 @@ from adprune_keras.export.formats import FORMATS, resolve
 from adprune_keras.export.pipeline import export_model
 from adprune_keras.export.verify import VerificationError
 
-from adprune_keras import run, tables
+from adprune_keras import command, run, tables
 from adprune_keras.accounting import cost
 
 FLAGS = flags.FLAGS
@@ -68,14 +67,15 @@ def export_run(directory, formats, output_dir=None, latency=False, **options):
         latency: whether to time the files beside net0, at its widths with new weights.
         options: `pixel_input`, and further arguments of `export_model`.
     """
-    import keras
-
     from adprune_keras.train import build, load_data
 
     names = resolve(formats)
     found = run.read_run(directory)
-    model = keras.models.load_model(run.model_path(directory))
-    values = types.SimpleNamespace(**found.header["flags"] | {"augment": "none"})
+    model = run.load_model(run.model_path(directory))
+    if not found.nets:
+        raise ValueError(f"The run in {directory} holds no net that trained.")
+    values = run.settings(found)
+    values.augment = "none"
     dataset = load_data(values)
     last = found.nets[-1]
     facts = {
@@ -96,16 +96,11 @@ def export_file(path, formats, dataset=None, output_dir=None, baseline=None, **o
 
     With `baseline`, a `.keras` file of the network before pruning, the files are timed beside it.
     """
-    import keras
-
     from adprune_keras import data
 
     names, path = resolve(formats), pathlib.Path(path)
-    for flag, file in (("model", path), ("baseline", baseline and pathlib.Path(baseline))):
-        if file and (file.suffix != ".keras" or not file.is_file()):
-            raise ValueError(f"--{flag} must be an existing .keras file. Received: {file}")
-    model = keras.models.load_model(path)
-    before = keras.models.load_model(baseline) if baseline else None
+    model = run.load_model(path)
+    before = run.load_model(baseline) if baseline else None
     loaded = data.load(dataset, augment="none") if dataset else None
     _export(model, output_dir or path.parent / "export", names, loaded, {}, before, **options)
 
@@ -162,9 +157,7 @@ def _export(model, directory, names, dataset, facts, baseline, pixel_input=False
         sys.exit(FAILED)
 
 
-def _main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}. All settings are flags.")
+def _act():
     if bool(FLAGS.run_dir) == bool(FLAGS.model):
         raise app.UsageError("Give either --run_dir or --model.")
     if bool(FLAGS.baseline) != bool(FLAGS.model and FLAGS.latency):
@@ -174,21 +167,17 @@ def _main(argv):
         "pixel_input": FLAGS.pixel_input,
         "accuracy_points": FLAGS.accuracy_points,
     }
-    try:
-        if FLAGS.run_dir:
-            where = FLAGS.output_dir, FLAGS.latency
-            export_run(FLAGS.run_dir, FLAGS.formats, *where, **options)
-        else:
-            where = FLAGS.dataset, FLAGS.output_dir, FLAGS.baseline
-            export_file(FLAGS.model, FLAGS.formats, *where, **options)
-    except ValueError as e:
-        sys.exit(f"adprune-export: {e}")
+    if FLAGS.run_dir:
+        export_run(FLAGS.run_dir, FLAGS.formats, FLAGS.output_dir, FLAGS.latency, **options)
+    else:
+        where = FLAGS.dataset, FLAGS.output_dir, FLAGS.baseline
+        export_file(FLAGS.model, FLAGS.formats, *where, **options)
 
 
 def main():
     """Entry point of `adprune-export`."""
     define_flags()
-    app.run(_main)
+    command.run("adprune-export", _act)
 
 
 if __name__ == "__main__":

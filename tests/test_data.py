@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from toys import png
 
 pytest.importorskip("tensorflow")
 
@@ -157,6 +158,38 @@ def test_prepared_tfds(tmp_path):
     }  # fmt: skip
 
 
+def test_labels_of_tfds_outside_the_classes(tmp_path):
+    """Test images without labels have -1 there: what is measured on them means nothing."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    class Unlabelled(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(shape=(12, 12, 3)),
+                "label": tfds.features.ClassLabel(num_classes=3),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=tfds.features.FeaturesDict(features),
+                supervised_keys=("image", "label"),
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(range(3)), "test": self._generate_examples([-1])}
+
+        def _generate_examples(self, labels):
+            for i in labels:
+                yield i, {"image": np.zeros((12, 12, 3), "uint8"), "label": i}
+
+    Unlabelled(data_dir=str(tmp_path)).download_and_prepare()
+    with pytest.raises(
+        ValueError, match=r"Received: -1 to -1 in split 'test' of 'unlabelled', which has 3"
+    ):
+        data.load("unlabelled", data_dir=str(tmp_path))
+
+
 def test_tfds_that_is_not_prepared_says_so_at_once(tmp_path):
     with pytest.raises(ValueError, match=r"'cifar10' is not prepared in .*--download.*--data_dir"):
         data.load("cifar10", data_dir=str(tmp_path))
@@ -243,5 +276,85 @@ def test_processes_share_every_batch():
         for x, one, two in zip(batches, first, second, strict=False):
             np.testing.assert_array_equal(one, x[0 : len(x) // 2 * 2 : 2])
             np.testing.assert_array_equal(two, x[1 : len(x) // 2 * 2 : 2])
-    with pytest.raises(ValueError, match="at least the number of processes. Received: batch_size=1, 2"):
+    with pytest.raises(
+        ValueError, match=r"at least the number of devices. Received: batch_size=1, 1437 "
+    ):
         data.load("digits", batch_size=1, processes=(2, 0))
+
+
+def test_no_device_gets_fewer_images_than_another():
+    """What is left over of a batch nobody gets: else TensorFlow dies, and Keras on JAX refuses."""
+    settings = {"batch_size": 8, "train_examples": 17, "test_examples": 15, "augment": "none"}
+    loaded = data.load("digits", **settings, replicas=3)
+    assert [len(y) for _, y in loaded.train] == [6, 6]
+    assert [len(y) for _, y in loaded.test] == [6, 6]
+    share = data.load("digits", **settings, processes=(2, 1), replicas=2)
+    assert [len(y) for _, y in share.train] == [4, 4]
+    assert [len(y) for _, y in share.test] == [4, 2]
+    for few in ({"batch_size": 2}, {"train_examples": 2}, {"test_examples": 2}):
+        with pytest.raises(ValueError, match=r"Each device needs an image of a batch.* 3 devices"):
+            data.load("digits", **(settings | few), replicas=3)
+
+
+def test_one_class_is_none(tmp_path):
+    path = write_npz(tmp_path / "d.npz", y_train=np.zeros(30, int), y_test=np.zeros(9, int))
+    with pytest.raises(ValueError, match=r"two classes or more. Received: 1 in '.*d.npz'"):
+        data.load(path)
+    (tmp_path / "only" / "cat").mkdir(parents=True)
+    for i in range(5):
+        keras.utils.save_img(tmp_path / "only" / "cat" / f"{i}.png", np.zeros((9, 9, 3)))
+    with pytest.raises(ValueError, match=r"two classes or more. Received: 1 in"):
+        data.load(str(tmp_path / "only"))
+
+
+@pytest.mark.parametrize("shape", [(9, 12, 10, 3), (9, 12, 12, 1), (9, 12, 12)])
+def test_test_images_of_another_shape(tmp_path, shape):
+    with pytest.raises(ValueError, match=r"must have the same shape .* \(12, 12, 3\) and \(12, 1"):
+        data.load(write_npz(tmp_path / "d.npz", x_test=np.zeros(shape, "uint8")))
+
+
+def test_images_without_pixels(tmp_path):
+    empty = {f"x_{part}": np.zeros((n, 12, 0, 3), "uint8") for part, n in (("train", 30), ("test", 9))}
+    with pytest.raises(ValueError, match=r"none of it 0. Received: \(12, 0, 3\)"):
+        data.load(write_npz(tmp_path / "d.npz", **empty))
+
+
+def test_arrays_and_batches_larger_than_memory(tmp_path, monkeypatch):
+    """x_train has 30 * 432 bytes, x_test 9 * 432; a batch of 8 float32 images takes 8 * 1,728."""
+    path = write_npz(tmp_path / "d.npz")
+    monkeypatch.setattr(data.limits, "memory", lambda: 2 * 16_000)
+    with pytest.raises(
+        ValueError, match=r"An .npz data set .* its arrays would take 17,\d+ bytes, and 16,000"
+    ):
+        data.load(path)
+    monkeypatch.undo()
+    with pytest.raises(
+        ValueError, match=r"Images are too large.*a batch of \(\d+, \d+, 3\) images would"
+    ):
+        data.load(path, image_size=10**6)
+
+
+def test_image_bomb_in_a_class_folder(tmp_path):
+    """50,000 x 50,000 pixels in 200 bytes; and an image that says it is small, and is cut off."""
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for i in range(5):
+            keras.utils.save_img(tmp_path / label / f"{i}.png", np.zeros((9, 9, 3)))
+    bomb = tmp_path / "cat" / "z.png"
+    bomb.write_bytes(png(50_000, 50_000))
+    with pytest.raises(ValueError, match=r"An image .* at most 67,108,864 pixels. Received: .*z.png"):
+        data.load(str(tmp_path), image_size=8)
+    bomb.unlink()
+    (tmp_path / "cat" / "0.png").write_bytes(png(50_000, 50_000))  # the one whose size all would take
+    with pytest.raises(ValueError, match=r"at most 67,108,864 pixels. Received: .*0.png"):
+        data.load(str(tmp_path))
+    (tmp_path / "cat" / "0.png").write_bytes(png(9, 9)[:-30])
+    with pytest.raises(ValueError, match=r"An image cannot be decoded. Received: .*: Invalid PNG"):
+        data.load(str(tmp_path), seed=1)
+
+
+@pytest.mark.parametrize("name", ["huggingface:some_set", "user:toy", "../x", "a b", "x:y:z", ""])
+def test_names_that_would_lead_elsewhere(name):
+    """TensorFlow Datasets fetches and runs the code of a data set in a namespace."""
+    with pytest.raises(ValueError, match="which is none of them|No images in one folder"):
+        data.load(name)

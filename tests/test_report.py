@@ -5,33 +5,21 @@ import xml.etree.ElementTree
 
 import numpy as np
 import pytest
+from toys import header, net_entry
 
 from adprune_keras import report, run
 
 
-def net(index, start, outcome, measured=True):
-    return {
-        "kind": "net",
-        "net": index,
-        "start": start,
-        "epochs": 3,
-        "widths": {"a": 8, "b": 4},
-        "ops_reduction": {"paper": 1.0 + index, "deployed": 1.0 + index},
-        "params_reduction": {"paper": 1.0 + index, "deployed": 1.0 + index},
-        "logs": {"val_accuracy": [0.1, 0.2, None]}
-        | ({"activation_density": [0.5, 0.4, 0.3]} if measured else {}),
-        "densities": {"a": [0.5, 0.4, 0.3], "b": [0.1, 0.1, 0.1]} if measured else {},
-        "profile": "convex",
-        "outcome": outcome,
-        "reason": "",
-    }
+def net(index, start, outcome, measured=True, **fields):
+    logs = {"val_accuracy": [0.1, 0.2, None]}
+    logs |= {"activation_density": [0.5, 0.4, 0.3]} if measured else {}
+    unmeasured = {} if measured else {"densities": {}}
+    return net_entry(index, start, 3, outcome, **({"logs": logs} | unmeasured | fields))
 
 
 def write_run(directory, *nets):
-    flags = {"network": "VGG19", "dataset": "x.npz", "width_scale": 0.25, "train_examples": None}
-    header = {"kind": "run", "schema": 1, "flags": flags, "data": {"classes": 10, "train_examples": 5}}
     directory.mkdir()
-    run.write_record(directory, [header, *nets])
+    run.write_record(directory, [header(width_scale=0.25, train_examples=None), *nets])
     return directory
 
 
@@ -78,3 +66,36 @@ def test_what_is_no_run_is_refused_and_nothing_written(tmp_path):
     found = subprocess.run(command, capture_output=True, text=True)
     assert found.returncode == 1
     assert "nowhere is not a run directory" in found.stderr
+
+
+def test_run_that_trains_or_was_killed(tmp_path):
+    """Its record ends in a net's start, two epochs, and half of a third."""
+    one = write_run(tmp_path / "one", net(0, 0, "pruned"))
+    second = net_entry(1, 3, 0, "training", logs={}, densities={})
+    run.append_record(one, run.net_entry(second))
+    with (one / "record.jsonl").open("a") as file:
+        file.write('{"kind": "epoch", "start": 3, "logs": {"val_accuracy": 0.5}, "densities": {}}\n' * 2)
+        file.write('{"kind": "epoch", "start"')
+    with pytest.warns(UserWarning, match="half-written line"):
+        report.write([one])
+    table = (one / "report" / "tables.md").read_text()
+    assert [line.split("|")[2:5] for line in table.splitlines() if "| net" in line][1:3] == [
+        [" net0 ", " [8, 4]        ", " n/a      "],
+        [" net1 ", " [8, 4]        ", " 50.00 %  "],
+    ]
+
+
+def test_names_from_files_are_text_and_nothing_else(tmp_path):
+    """Formulas that do not parse, Markdown and HTML, in every name that a record or a directory has."""
+    evil = "|`<b>$\\frac{1}$`|\n# x"
+    one = write_run(tmp_path / "$\\frac$ |`a", net(0, 0, "final", widths={evil: 8}, reason=evil))
+    text = (one / "record.jsonl").read_text()
+    (one / "record.jsonl").write_text(text.replace("x.npz", "<script>|\\nx"))
+    run.save_maps(one, {"net0": {"$\\frac$": np.ones((2, 2)), evil: np.ones((2, 2))}})
+    written = report.write([one, one], tmp_path / "out")
+    assert sorted(os.listdir(tmp_path / "out")) == sorted(p.name for p in written)
+    assert len(written) == len(set(written)) == 7 + 2 * 3 * 2
+    table = (tmp_path / "out" / "tables.md").read_text()
+    rows = [line for line in table.splitlines() if "script" in line]
+    assert len(rows) == 4  # Table I and II of two runs
+    assert all(r"$\\frac$ \|\`a (VGG19, \<script>\| x, " in row for row in rows)

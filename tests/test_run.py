@@ -1,7 +1,11 @@
 import json
 import os
+import zipfile
 
+import keras
+import numpy as np
 import pytest
+from toys import header, net_entry
 
 from adprune_keras import run
 
@@ -37,15 +41,107 @@ def test_create_refuses_a_file(tmp_path):
 
 
 def test_record_reads_back_and_holds_no_bare_nan(tmp_path):
-    entries = [
-        {"kind": "run", "schema": 1, "flags": {"a": None}},
-        {"kind": "net", "logs": {"loss": [1.5, float("nan"), float("inf")]}, "shape": (1, 2)},
+    logs = {"loss": [1.5, float("nan"), float("inf")]}
+    net = net_entry(epochs=3, logs=logs, densities={"a": (0.5, 0.5, -np.inf)})
+    run.write_record(tmp_path, [header(), net])
+    text = (tmp_path / "record.jsonl").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    assert json.loads(text.splitlines()[1])["logs"]["loss"] == [1.5, None, None]
+    assert run.read_record(tmp_path)[1]["densities"] == {"a": [0.5, 0.5, None]}
+
+
+def lines(directory):
+    return (directory / "record.jsonl").read_bytes()
+
+
+def test_record_grows_line_by_line_and_is_readable_at_any_time(tmp_path):
+    """net0 trains two epochs and is pruned; net1 is in its second epoch when the process is killed."""
+    net0 = net_entry(0, 0, 0, "training", logs={}, densities={})
+    run.write_record(tmp_path, [header(), run.net_entry(net0)])
+    before = lines(tmp_path)
+    assert run.read_run(tmp_path).nets == []  # it has not trained yet
+    for loss in (3.0, float("nan")):
+        run.add_epoch(net0, {"loss": loss}, {"a": 0.5})
+        run.append_record(tmp_path, run.epoch_entry(net0))
+        assert lines(tmp_path).startswith(before)
+        before = lines(tmp_path)
+    (found,) = run.read_run(tmp_path).nets
+    assert (found["kind"], found["outcome"], found["epochs"]) == ("net", "training", 2)
+    assert found["logs"] == {"loss": [3.0, None]}
+
+    net0["outcome"] = "pruned"
+    run.append_record(tmp_path, run.net_entry(net0))
+    net1 = net_entry(1, 2, 0, "training", logs={}, densities={})
+    run.append_record(tmp_path, run.net_entry(net1))
+    run.add_epoch(net1, {"loss": 1.0})
+    run.append_record(tmp_path, run.epoch_entry(net1))
+    found = run.read_run(tmp_path)
+    assert [(n["net"], n["outcome"], n["epochs"]) for n in found.nets] == [
+        (0, "pruned", 2),
+        (1, "training", 1),
     ]
-    run.write_record(tmp_path, entries)
-    lines = (tmp_path / "record.jsonl").read_text().splitlines()
-    assert "NaN" not in lines[1]
-    assert json.loads(lines[1])["logs"]["loss"] == [1.5, None, None]
-    assert run.read_record(tmp_path)[1]["shape"] == [1, 2]
+    assert found.result is None
+
+    # the last net ends twice: pruned at its last epoch, but training ended first
+    for outcome in ("pruned", "final"):
+        run.append_record(tmp_path, run.net_entry(net1 | {"outcome": outcome}))
+    run.append_record(tmp_path, {"kind": "result", "epochs": 3, "val_accuracy": None})
+    found = run.read_run(tmp_path)
+    assert [n["outcome"] for n in found.nets] == ["pruned", "final"]
+    assert found.result["epochs"] == 3
+
+
+@pytest.mark.parametrize("cut", [1, 20, 60])
+def test_half_written_last_line_is_left_out_with_a_warning(tmp_path, cut):
+    run.write_record(tmp_path, [header(), net_entry(0), net_entry(1, 2)])
+    (tmp_path / "record.jsonl").write_bytes(lines(tmp_path)[: -1 - cut])
+    with pytest.warns(UserWarning, match=r"record.jsonl ends in a half-written line, which is left out"):
+        assert [n["net"] for n in run.read_run(tmp_path).nets] == [0]
+
+
+def test_half_written_line_that_is_not_the_last_is_damage(tmp_path):
+    run.write_record(tmp_path, [header(), net_entry(0)])
+    (tmp_path / "record.jsonl").write_bytes(lines(tmp_path)[:-9] + b"\n" + b'{"kind": "result"}\n')
+    with pytest.raises(ValueError, match="record of a run is damaged"):
+        run.read_record(tmp_path)
+
+
+def test_line_that_cannot_be_written_leaves_the_record_as_it_was(tmp_path, monkeypatch):
+    run.write_record(tmp_path, [header()])
+    before = lines(tmp_path)
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        run.append_record(tmp_path, net_entry())
+    assert lines(tmp_path) == before
+
+
+FIRST_VERSION = """\
+{"kind": "run", "schema": 1, "versions": {"keras": "3.15.1"}, "flags": {"network": "VGG11", \
+"dataset": "digits", "prune_at": ["2"]}, "data": {"classes": 10, "train_examples": 300}}
+{"kind": "net", "net": 0, "start": 0, "epochs": 1, "widths": {"conv": 4}, "cost": null, \
+"ops_reduction": null, "params_reduction": null, "logs": {"loss": [2.5]}, "densities": {}, \
+"channel_densities": {}, "profile": "unknown", "outcome": "final", "reason": ""}
+{"kind": "result", "fit_seconds": 6.5, "epochs": 1, "loss": 2.5}
+"""
+
+
+def test_record_of_the_first_version_is_readable(tmp_path):
+    (tmp_path / "record.jsonl").write_text(FIRST_VERSION)
+    found = run.read_run(tmp_path)
+    assert (found.nets[0]["widths"], found.result["fit_seconds"]) == ({"conv": 4}, 6.5)
+    values = run.settings(found)  # what it does not say is at its default
+    assert (values.network, values.batch_size, values.download) == ("VGG11", 128, False)
+
+
+def test_epoch_that_does_not_measure_all_leaves_a_gap():
+    net = net_entry(epochs=0, logs={}, densities={})
+    for logs in ({"loss": 3}, {"loss": 2, "val_loss": 4}, {"loss": 1}):
+        run.add_epoch(net, logs)
+    assert net["logs"] == {"loss": [3.0, 2.0, 1.0], "val_loss": [None, 4.0, None]}
 
 
 @pytest.mark.parametrize(
@@ -62,11 +158,49 @@ def test_not_a_run_directory(tmp_path):
         run.read_record(tmp_path)
     with pytest.raises(ValueError, match="is not a run directory"):
         run.read_record(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="A run directory needs a name. Received: ''"):
+        run.check("")
     with pytest.raises(ValueError, match=r"has no final.keras: did its training end\?"):
         run.model_path(tmp_path)
 
 
 def test_newer_schema(tmp_path):
-    run.write_record(tmp_path, [{"kind": "run", "schema": 99}])
+    run.write_record(tmp_path, [{"kind": "run", "schema": 99, "unknown": {}}])
     with pytest.raises(ValueError, match="has schema 99, and this version reads up to 1. Update"):
         run.read_record(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.pkl", "model.keras", "absent.keras"])
+def test_models_that_are_not_loaded(tmp_path, name):
+    """HDF5, also under another name."""
+    if not name.startswith("absent"):
+        (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99))
+    with pytest.raises(ValueError, match=rf"must be an existing .keras file. Received: .*{name}"):
+        run.load_model(tmp_path / name)
+
+
+def test_model_that_would_run_code_is_not_loaded(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)])
+    model.save(tmp_path / "a.keras")
+    with pytest.raises(ValueError, match=r"must be an existing .keras file.*Lambda"):
+        run.load_model(tmp_path / "a.keras")
+
+
+def test_model_that_unpacks_beyond_memory_is_not_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(run.limits, "memory", lambda: 2000)
+    with zipfile.ZipFile(tmp_path / "a.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", b" " * 1001)
+    with pytest.raises(ValueError, match=r"its members would take 1,001 bytes, and 1,000 are allowed"):
+        run.load_model(tmp_path / "a.keras")
+
+
+def test_maps_are_bounded(tmp_path, monkeypatch):
+    for array in (np.ones(3), np.ones((0, 2)), np.array([["a"]]), np.ones((1, 1), complex)):
+        run.save_maps(tmp_path, {"net0": {"relu": array}})
+        with pytest.raises(ValueError, match=r"maps of a run are damaged.*'net0\|relu' has shape"):
+            run.read_maps(tmp_path)
+    run.save_maps(tmp_path, {"net0": {"relu": np.ones((8, 8), "uint8")}})
+    assert run.read_maps(tmp_path)["net0"]["relu"].sum() == 64
+    monkeypatch.setattr(run, "_MOST_MAPS", 191)  # 64 bytes, and 128 of a header
+    with pytest.raises(ValueError, match="would take 192 bytes, and 191 are allowed"):
+        run.read_maps(tmp_path)

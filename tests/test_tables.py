@@ -143,3 +143,12 @@ def test_tables_3_and_4_take_the_runs_of_their_case():
     # by its own formula, not as printed: section IV-D
     assert cells(fourth, "training memory complexity")[4:] == ["114.7 / 114.7", "143.0 / 143.0"]
     assert cells(fourth, "OPS reduction")[0] == "n/a"
+
+
+def test_markdown_of_hostile_text():
+    cell = "a|b\n`c` \\| <script>&\x1b[2J 1 < 2"
+    lines = tables.markdown(["x"], [[cell], ["y"]])
+    assert lines[2] == r"| a\|b \`c\` \\\| \<script>& [2J 1 < 2 |"
+    assert len(lines) == 4 and len({len(line) for line in lines}) == 1
+    notes = tables.summary([net(0, [4, 4], 1, 1.0, 1.0, 0.5, "one\n- two <b>.")]).splitlines()
+    assert notes[-1] == r"- net0 (convex AE): one - two \<b>."

@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from toys import png
 
 tf = pytest.importorskip("tensorflow")
 import tensorflow_datasets as tfds  # noqa: E402
@@ -113,6 +114,28 @@ def test_neither_network_nor_data_names_both_ways(tmp_path):
             lambda f: (f / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn99\t0\t0\t1\t1\n"),
             r"val_0.JPEG.*n99.*no such class",
         ),
+        (
+            lambda f: (f / "val" / "val_annotations.txt").write_text(
+                f"../images/val_0.JPEG\t{WNIDS[0]}\t0\t0\t1\t1\n"
+            ),
+            r"../images/val_0.JPEG.*no such image",
+        ),
+        (
+            lambda f: (f / "wnids.txt").write_text("../train/n01641577\n"),
+            "wnids.txt names each class once",
+        ),
+        (lambda f: (f / "wnids.txt").write_text("n01641577\n" * 2), "wnids.txt names each class once"),
+        (lambda f: (f / "wnids.txt").write_bytes(b"\xff\xfe"), "wnids.txt: .* can't decode"),
+        (
+            lambda f: (f / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_0.JPEG").write_bytes(
+                png(64, 63)
+            ),
+            rf"images of 64 x 64 pixels. Received: .*{WNIDS[0]}_0.JPEG",
+        ),
+        (
+            lambda f: (f / "val" / "images" / "val_0.JPEG").write_bytes(png(50_000, 50_000)),
+            r"at most 67,108,864 pixels. Received: .*val_0.JPEG",
+        ),
     ],
 )
 def test_another_layout_is_refused_by_name(tmp_path, spoil, message):
@@ -120,4 +143,26 @@ def test_another_layout_is_refused_by_name(tmp_path, spoil, message):
     with pytest.raises(ValueError, match=message):
         data.load("tiny_imagenet", data_dir=str(tmp_path))
     with pytest.raises(ValueError, match=message):  # nothing half-made is taken for prepared
+        data.load("tiny_imagenet", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "other/evil", "tiny-imagenet-200/../../evil"])
+def test_archive_that_leaves_its_folder_is_not_unpacked(tmp_path, name):
+    manual = tmp_path / "downloads" / "manual"
+    manual.mkdir(parents=True)
+    with zipfile.ZipFile(manual / "tiny-imagenet-200.zip", "w") as archive:
+        archive.writestr("tiny-imagenet-200/wnids.txt", "n01641577")
+        archive.writestr(name, "x")
+    with pytest.raises(
+        ValueError, match=r"not unpacked. Received: .*tiny-imagenet-200.zip, but its member"
+    ):
+        data.load("tiny_imagenet", data_dir=str(tmp_path))
+    assert not list(tmp_path.rglob("*evil*"))
+    assert not list(tmp_path.rglob("extracted/*"))
+
+
+def test_text_that_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny_imagenet, "_MOST_TEXT", 10)
+    official(tmp_path / "downloads" / "manual")
+    with pytest.raises(ValueError, match=r"wnids.txt: it would take 30 bytes, and 10 are allowed"):
         data.load("tiny_imagenet", data_dir=str(tmp_path))

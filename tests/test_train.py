@@ -8,11 +8,13 @@ import sys
 import keras
 import numpy as np
 import pytest
+from toys import compiled, images, plain_cnn
 
 pytest.importorskip("tensorflow")
 
-from adprune_keras import layer_widths, run
-from adprune_keras.train import learning_rate_at
+from adprune_keras import cost, layer_widths, report, run
+from adprune_keras.callback import open_entry
+from adprune_keras.train import _Dense, learning_rate_at
 
 TINY = (
     *("--dataset=digits", "--train_examples=300", "--network=VGG11", "--width_scale=0.0625"),
@@ -136,6 +138,40 @@ def test_what_the_commands_refuse(finished, tmp_path):
         assert "Traceback" not in err
     assert before.items() <= {p: p.stat().st_mtime_ns for p in directory.rglob("*")}.items()
     assert not (tmp_path / "new").exists()
+
+
+def test_training_that_fails(tmp_path):
+    """Exit status 1 and one line; the record says so, and what needs a trained net says so too."""
+    directory = tmp_path / "run"
+    bad = ("--learning_rate=1e30", "--momentum=0", "--weight_decay=0", "--lr_schedule=constant")
+    process = train(*TINY, *bad, f"--run_dir={directory}")
+    _, err = process.communicate()
+    assert process.returncode == 1
+    last = err.splitlines()[-1]
+    assert last.startswith("adprune-train: Training failed in epoch 1: the loss is ")
+    assert "Traceback" not in err and err.count("Training failed") == 1
+    assert sorted(p.name for p in directory.iterdir()) == ["flags.txt", "record.jsonl"]
+    found = run.read_run(directory)
+    assert (found.nets[-1]["outcome"], found.nets[-1]["epochs"], found.result) == ("failed", 1, None)
+    assert last == f"adprune-train: Training {found.nets[-1]['reason']}"
+    with pytest.raises(ValueError, match=r"has no final.keras: did its training end\?"):
+        run.model_path(directory)
+    assert {p.name for p in report.write([directory])} >= {"tables.md", "figure2.svg"}
+
+
+@pytest.mark.parametrize("rate", [0.05, 1e30])
+@pytest.mark.filterwarnings("ignore:Training failed")
+def test_dense_run_has_a_record_and_fails_as_a_pruned_one_does(rate):
+    model = compiled(plain_cnn(), learning_rate=rate)
+    dense = _Dense(open_entry(layer_widths(model), 0, 0, cost(model), cost(model)))
+    history = model.fit(*images(40), batch_size=16, epochs=2, verbose=0, callbacks=[dense])
+    (net,) = dense.record
+    assert (net["epochs"], net["outcome"]) == ((2, "final") if rate < 1 else (1, "failed"))
+    if rate < 1:
+        assert net["logs"] == history.history
+        assert net["reason"] == "dense: --noprune"
+    else:
+        assert net["reason"].startswith("failed in epoch 1: the loss is ")
 
 
 def test_learning_rates():

@@ -79,7 +79,7 @@ def test_next_widths_in_order():
 def test_bad_densities_name_the_layer():
     with pytest.raises(ValueError, match=r"No density for layer 'a'. Received: \['b'\]"):
         next_widths({"a": 4}, {"b": 0.5}, WidthRule())
-    for density in (float("nan"), -0.1, 1.1):
+    for density in (float("nan"), -0.1, 1.1, None, "0.5"):
         with pytest.raises(ValueError, match=r"Layer 'a': A density must be in \[0, 1\]"):
             next_widths({"a": 4}, {"a": density}, WidthRule())
 
