@@ -23,6 +23,7 @@ import numpy as np
 
 SCHEMA = 1
 _FILES = ("flags.txt", "record.jsonl", "final.keras", "summary.md", "density.png", "maps.npz")
+_TEMPORARY = ".tmp-"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def atomic(path):
     the whole new one. If the block raises, the temporary file goes and `path` is as it was.
     """
     path = pathlib.Path(path)
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     try:
         yield pathlib.Path(name)
@@ -58,8 +59,25 @@ def atomic(path):
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
+        _sync_folder(path.parent)
     finally:
         pathlib.Path(name).unlink(missing_ok=True)
+
+
+def tidy(directory):
+    """Remove the temporary files of writes that were killed; no other process may be writing."""
+    for file in pathlib.Path(directory).glob(f"{_TEMPORARY}*"):
+        file.unlink(missing_ok=True)
+
+
+def _sync_folder(path):
+    """Make a rename outlast a power cut, where the system lets folders be synced."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def check(directory, overwrite=False):
