@@ -56,20 +56,23 @@ class Backup(keras.callbacks.Callback):
         self.owner = owner
         self.verbose = verbose
         self._settings, self._lock, self._found, self._number = {}, None, None, 0
-        self._held = self._terminated = False
+        self._opened = self._held = self._terminated = False
 
     @property
     def epoch(self):
         """The epoch that training goes on from, once open: 0 where there is nothing to go on from."""
         return 0 if self._found is None else self._found["epoch"]
 
-    def open(self):
+    def open(self, afresh=False):
         """Lock the directory and read what it holds, ahead of `fit`; then `close` it afterwards.
+
+        Args:
+            afresh: bool, remove what it holds instead.
 
         Raises:
             ValueError: in use by another process, damaged, or not a directory that can be written.
         """
-        self._open()
+        self._open(afresh)
         self._held = True
 
     def check(self, kind, settings):
@@ -104,9 +107,9 @@ class Backup(keras.callbacks.Callback):
                 store.remove(self.directory)
             self._lock.release()
             self._lock = None
-        if remove and self.directory.is_dir() and not any(self.directory.iterdir()):
-            self.directory.rmdir()
-        self._held = False
+            if remove and not any(self.directory.iterdir()):
+                self.directory.rmdir()
+        self._opened = self._held = False
 
     def on_train_begin(self, logs=None):
         """Restore what there is."""
@@ -168,9 +171,10 @@ class Backup(keras.callbacks.Callback):
         if not self._held:
             self.close()
 
-    def _open(self):
-        if self._lock is not None:
+    def _open(self, afresh=False):
+        if self._opened:
             return
+        self._opened = True
         many, process = devices.processes()
         found = None
         try:
@@ -182,6 +186,8 @@ class Backup(keras.callbacks.Callback):
                 if taken_over:
                     self._say(f"took over {self.directory}: {taken_over}.")
                 run.tidy(self.directory)
+                if afresh:
+                    store.remove(self.directory)
                 found = store.newest(self.directory)
         except OSError as e:
             self.close()
@@ -324,11 +330,14 @@ class Backup(keras.callbacks.Callback):
 
     def _tell(self):
         if self._found["over"]:
-            warnings.warn(
-                f"{self.directory} holds a run that is over: nothing is trained, and the model is as "
-                "that run left it. Remove the directory to train afresh.",
-                stacklevel=2,
+            line = (
+                f"{self.directory} holds a run that is over: nothing is trained, and the model is as that "
+                "run left it. Remove the directory to train afresh."
             )
+            if self._held:  # who opened it ahead knows what it holds
+                self._say(line)
+            else:
+                warnings.warn(line, stacklevel=2)
             return
         steps = f", step {self._found['calls']}" if self._found["calls"] else ""
         self._say(f"goes on from epoch {self.epoch}{steps}, saved in {self.directory}.")

@@ -11,6 +11,7 @@ from absl import app, flags
 from adprune_keras import data, devices, models, plots, run, tables
 from adprune_keras._version import __version__
 from adprune_keras.accounting import cost
+from adprune_keras.backup import TERMINATED, Backup
 from adprune_keras.callback import ADPrune, open_entry
 from adprune_keras.density import activation_maps
 from adprune_keras.groups import SHORTCUTS, layer_widths
@@ -21,12 +22,30 @@ FLAGS = flags.FLAGS
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 LR_SCHEDULES = ("cosine", "step", "constant")
+# Flags that a run may go on with changed.
+_NOT_OF_THE_RUN = (
+    *("run_dir", "overwrite", "resume", "backup", "save_freq", "progress", "export"),
+    *("data_dir", "download"),
+)
 
 
 def define_flags():
     """Define the flags of `adprune-train`."""
     flags.DEFINE_string("run_dir", None, "Directory that the run is written to.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace the run that run_dir already holds.")
+    flags.DEFINE_bool(
+        "resume",
+        False,
+        "Go on with the run that run_dir holds, from where it was saved; where there is none, begin it. "
+        "Flags must be as they were.",
+    )
+    flags.DEFINE_bool(
+        "backup",
+        True,
+        "Save the state of the run after every epoch, in run_dir/backup, until the run is over. After "
+        f"SIGTERM it is saved too, and the exit code is {TERMINATED}.",
+    )
+    flags.DEFINE_integer("save_freq", None, "Save the state also every so many steps.", 1)
 
     flags.DEFINE_string(
         "dataset",
@@ -128,13 +147,19 @@ def define_flags():
 
 
 class _Seconds(keras.callbacks.Callback):
-    """Wall-clock seconds of the whole `fit`."""
+    """Wall-clock seconds of the whole `fit`, of all processes that it went on in."""
 
     def on_train_begin(self, logs=None):
-        self._begin = time.perf_counter()
+        self._before, self._begin = 0.0, time.perf_counter()
 
     def on_train_end(self, logs=None):
-        self.total = time.perf_counter() - self._begin
+        self.total = self.get_state()
+
+    def get_state(self):
+        return self._before + time.perf_counter() - self._begin
+
+    def set_state(self, state):
+        self._before = state
 
 
 class _Maps(keras.callbacks.Callback):
@@ -150,6 +175,12 @@ class _Maps(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self._keep()
+
+    def get_state(self):
+        return self.nets
+
+    def set_state(self, state):
+        self.nets = state
 
     def _keep(self):
         net, maps = f"net{self.current()['net']}", activation_maps(self.model, self.image)
@@ -178,11 +209,16 @@ def train():
 
     Of several processes each trains its share of every batch, and only the chief writes.
     """
+    backup = None
     try:
         scope = devices.distribute(FLAGS.distribution)
         many, process = devices.processes()
         if process == 0:
-            run.check(FLAGS.run_dir, FLAGS.overwrite)
+            run.check(FLAGS.run_dir, FLAGS.overwrite, FLAGS.resume)
+        over = process == 0 and FLAGS.resume and run.is_over(FLAGS.run_dir)
+        if devices.from_chief(b"over" if over else b"", many, process):
+            print(f"The run in {FLAGS.run_dir} is over: nothing is left to do.")
+            return
         keras.utils.set_random_seed(FLAGS.seed)
         dataset = load_data(FLAGS, (many, process))
         with scope:
@@ -194,10 +230,31 @@ def train():
                 jit_compile=devices.jit_compile(FLAGS.jit_compile),
             )
         prune = _callback(verbose=int(FLAGS.progress != 0 and process == 0))
+        backup = _open_backup(prune, dataset, verbose=int(process == 0))
+        directory = None
         if process == 0:
-            directory = run.create(FLAGS.run_dir, FLAGS.overwrite)
-    except ValueError as e:
+            directory = run.create(FLAGS.run_dir, FLAGS.overwrite or FLAGS.resume)
+    except (ValueError, OSError) as e:
+        if backup:
+            backup.close()
         sys.exit(f"adprune-train: {e}")
+    try:
+        _fit(model, dataset, prune, backup, directory, (many, process))
+        if backup:
+            backup.close(remove=True)
+    except BrokenPipeError:  # whoever read what this prints has gone
+        raise
+    except OSError as e:
+        more = " Once that is mended, --resume goes on from what was saved." if backup else ""
+        sys.exit(f"adprune-train: {str(e).rstrip('.')}.{more}")
+    finally:
+        if backup:
+            backup.close()
+
+
+def _fit(model, dataset, prune, backup, directory, processes):
+    """Train, and write what came of it to `directory`, which only the chief has."""
+    many, process = processes
     baseline = cost(model)
     if process == 0:
         run.write_text(directory / "flags.txt", _flagfile())
@@ -215,14 +272,16 @@ def train():
         return learning_rate_at(FLAGS.lr_schedule, FLAGS.learning_rate, epoch - start, length)
 
     seconds = _Seconds()
-    callbacks = [*([prune] if prune else []), keras.callbacks.LearningRateScheduler(rate), seconds]
+    first = prune or backup
+    callbacks = [*([first] if first else []), keras.callbacks.LearningRateScheduler(rate), seconds]
     if many == 1:  # a net that several processes hold does not run on an image of one
         image = next(iter(dataset.test))[0][:1].numpy()
         maps = _Maps(lambda: prune.record[-1] if prune else dense, image)
         callbacks.append(maps)
     with devices.together(many, process):
         history = model.fit(
-            dataset.train,
+            dataset.epochs(backup.epoch if backup else 0),
+            steps_per_epoch=dataset.steps,
             epochs=FLAGS.epochs,
             validation_data=dataset.test,
             callbacks=callbacks,
@@ -250,6 +309,23 @@ def train():
         from adprune_keras.export.main import export_run
 
         export_run(directory, FLAGS.export)
+
+
+def _open_backup(prune, dataset, verbose):
+    """Open the run's backups, and refuse to go on with other flags or data; `None` with --nobackup."""
+    if not FLAGS.backup:
+        if FLAGS.resume:
+            raise ValueError("--resume needs backups. Received: --resume and --nobackup")
+        return None
+    if prune:
+        backup = prune.backup
+    else:
+        backup = Backup(run.backup_path(FLAGS.run_dir), FLAGS.save_freq, verbose=verbose)
+    backup.open(afresh=FLAGS.overwrite)
+    own = [name for name in _own_flags() if name not in _NOT_OF_THE_RUN]
+    backup.check("flags", {f"--{name}": FLAGS[name].value for name in own})
+    backup.check("data", dataset.facts())
+    return backup
 
 
 def _header(dataset):
@@ -326,6 +402,8 @@ def _callback(verbose):
             exclude=FLAGS.exclude,
         ),
         target_ops_reduction=FLAGS.target_ops_reduction,
+        backup_dir=run.backup_path(FLAGS.run_dir) if FLAGS.backup else None,
+        save_freq=FLAGS.save_freq if FLAGS.backup else None,
         seed=FLAGS.seed,
         verbose=verbose,
     )
