@@ -117,7 +117,7 @@ class Backup(keras.callbacks.Callback):
         self.check("fit", {"epochs": self.params["epochs"], "backend": keras.backend.backend()})
         self.check("model", _layers(self.model))
         self.check("optimizer", _optimizer(self.model.optimizer))
-        self._running, self._skip = False, 0
+        self._running, self._terminated, self._skip = False, False, 0
         if self._found is not None:
             if not self.model.optimizer.built:  # before pruning: what is inherited is the state's form
                 with swap.scope(self.model):
@@ -331,8 +331,8 @@ class Backup(keras.callbacks.Callback):
     def _tell(self):
         if self._found["over"]:
             line = (
-                f"{self.directory} holds a run that is over: nothing is trained, and the model is as that "
-                "run left it. Remove the directory to train afresh."
+                f"{self.directory} holds a run that is over: nothing is trained, and the model is as "
+                "that run left it. Remove the directory to train afresh."
             )
             if self._held:  # who opened it ahead knows what it holds
                 self._say(line)
