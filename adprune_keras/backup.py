@@ -34,9 +34,9 @@ class Backup(keras.callbacks.Callback):
     Args:
         directory: str or path, for the backups of one `fit` and a lock; made where it is missing.
         save_freq: int or `None`, save also every so many steps. Defaults to `None`.
-        owner: object with `get_state()`, `set_state(state)` and `kept()`, for what changes the network
-            while it trains; `set_state` gives the model the structure, and its variables are assigned
-            afterwards. `kept()` returns the `swap.Net` that is kept aside, or `None`.
+        owner: callback that changes the network while it trains. `settings()` must be as they were;
+            `set_state(state)` gives the model the structure that it had at `get_state()`, and the
+            variables are assigned afterwards; `kept()` is the `swap.Net` kept aside, or `None`.
         verbose: 0 or 1. With 1 (default) a line says what a `fit` goes on from.
 
     Raises:
@@ -56,7 +56,7 @@ class Backup(keras.callbacks.Callback):
         self.owner = owner
         self.verbose = verbose
         self._settings, self._lock, self._found, self._number = {}, None, None, 0
-        self._opened = self._held = self._terminated = False
+        self._opened = self._held = self._begun = self._terminated = False
 
     @property
     def epoch(self):
@@ -109,11 +109,16 @@ class Backup(keras.callbacks.Callback):
             self._lock = None
             if remove and not any(self.directory.iterdir()):
                 self.directory.rmdir()
-        self._opened = self._held = False
+        self._opened = self._held = self._begun = False
 
     def on_train_begin(self, logs=None):
         """Restore what there is."""
+        if self._begun:  # by a `fit` that broke off: what it saved is to be read
+            self.close()
         self._open()
+        self._begun = True
+        if self.owner is not None:
+            self.check(type(self.owner).__name__, self.owner.settings())
         self.check("fit", {"epochs": self.params["epochs"], "backend": keras.backend.backend()})
         self.check("model", _layers(self.model))
         self.check("optimizer", _optimizer(self.model.optimizer))
@@ -165,7 +170,7 @@ class Backup(keras.callbacks.Callback):
         self._begin = {"random": _random_state(), "callbacks": self._others()}
         self._calls = 0
         self._save(self.params["epochs"], over=True)
-        self._found = None
+        self._found, self._begun = None, False
         self._exit_if_terminated()
         self._leave()
         if not self._held:

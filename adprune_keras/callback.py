@@ -218,6 +218,11 @@ class ADPrune(keras.callbacks.Callback):
             **_costs(baseline, self._cost_after(groups, widths, densities, owners)),
         }
 
+    def settings(self):
+        """Return the arguments that a run which goes on must have begun with, as plain data."""
+        config = {k: v for k, v in self.get_config().items() if k not in _NOT_OF_THE_RUN}
+        return config | {"rule": vars(self.rule)}
+
     def get_state(self):
         """Return what the callback knows, as plain data, for `set_state`; no variable's value."""
         pending = None
@@ -278,9 +283,11 @@ class ADPrune(keras.callbacks.Callback):
         if self.backup is not None:
             self.backup.set_model(self.model)
             self.backup.set_params(self.params)
-            own = {k: v for k, v in self.get_config().items() if k not in _NOT_OF_THE_RUN}
-            self.backup.check("ADPrune", own | {"rule": vars(self.rule)})
-            self.backup.on_train_begin()
+            try:
+                self.backup.on_train_begin()
+            except Exception:
+                self._meter.detach()
+                raise
 
     def on_epoch_begin(self, epoch, logs=None):
         """Carry out what the last epoch decided, then measure anew."""

@@ -30,7 +30,7 @@ _NO_SLOTS = ("_variables", "_trainable_variables")
 # What Keras' callbacks keep from epoch to epoch.
 _CALLBACK_STATE = {
     callbacks.History: ("epoch", "history"),
-    callbacks.EarlyStopping: ("best", "wait", "best_epoch", "stopped_epoch"),
+    callbacks.EarlyStopping: ("best", "wait", "best_epoch", "stopped_epoch", "best_weights"),
     callbacks.ReduceLROnPlateau: ("best", "wait", "cooldown_counter"),
     callbacks.ModelCheckpoint: (*("best", "_last_batch_seen", "_batches_seen_since_last_saving"),),
 }

@@ -429,7 +429,7 @@ def _own_flags():
 
 
 def _flagfile():
-    own = [FLAGS[name] for name in _own_flags() if name != "overwrite"]
+    own = [FLAGS[name] for name in _own_flags() if name not in ("overwrite", "resume")]
     lines = [flag.serialize() for flag in own if flag.value is not None]
     return "\n".join(line for line in lines if line) + "\n"
 

@@ -103,6 +103,14 @@ def test_goes_on_to_the_same_end(tmp_path, build, weights, save_freq, places):
             same(fit(build, prune(tmp_path, weights=weights, save_freq=save_freq)), expected)
 
 
+def test_goes_on_in_the_same_process(tmp_path):
+    """As in a notebook: the same callback, after an interrupt."""
+    expected, callback = fit(plain_cnn, prune(None)), prune(tmp_path)
+    with pytest.raises(Broken):
+        fit(plain_cnn, callback, At(breaks, 2))
+    same(fit(plain_cnn, callback), expected)
+
+
 def test_goes_on_around_a_rollback(tmp_path, monkeypatch):
     """The net before is kept with its optimizer, and what was decided but not done is done."""
     read, now = Meter.read, []
@@ -148,7 +156,8 @@ def test_other_callbacks_go_on_too(tmp_path):
 
     def others():
         best = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", "loss", save_best_only=True)
-        return [keras.callbacks.ReduceLROnPlateau("val_loss", 0.5, patience=1, min_delta=9), best, Own()]
+        plateau = keras.callbacks.ReduceLROnPlateau("val_loss", 0.5, patience=1, min_delta=9)
+        return [plateau, best, Own()]
 
     expected, found = others(), others()
     one = fit(plain_cnn, prune(None), *expected)
@@ -158,6 +167,21 @@ def test_other_callbacks_go_on_too(tmp_path):
     assert one[0]["learning_rate"][0] > one[0]["learning_rate"][-1]
     assert found[1].best == expected[1].best
     assert found[2].seen == expected[2].seen == 5
+
+
+def test_early_stopping_goes_on_with_its_best_weights(tmp_path):
+    def stop():
+        return keras.callbacks.EarlyStopping(
+            "val_loss", patience=9, min_delta=9, restore_best_weights=True
+        )
+
+    def first(directory):
+        return Backup(directory, verbose=0)
+
+    expected = fit(plain_cnn, first(tmp_path / "a"), stop())
+    with pytest.raises(Broken):
+        fit(plain_cnn, first(tmp_path / "b"), stop(), At(breaks, 3))
+    same(fit(plain_cnn, first(tmp_path / "b"), stop()), expected)
 
 
 def test_a_run_that_is_over_is_not_trained_again(tmp_path):

@@ -32,6 +32,7 @@ DIGITS = (
 TINY = (*DIGITS, "--network=VGG11", "--width_scale=0.0625", "--epochs=5", "--prune_at=2,4")
 # AE by epoch: saturated after two (prune), then rising (rollback), then the final net's.
 TOTALS = (0.5, 0.5, 0.4, 0.45, 0.4501, 0.5, 0.5, 0.5)
+MOST_KILLS = 6  # of one run
 BY_SIGNAL = (*DIGITS, "--epochs=7", "--min_epochs=2", "--patience=1", "--final_epochs=2")
 
 
@@ -214,7 +215,7 @@ def kill_at_random(flags, folder, kills, **settings):
         result, saved = {"kills": 0, "lost": 0, "digest": None}, 0
         while result["digest"] is None:
             child = Child([*flags, f"--run_dir={directory}"], log, **settings)
-            if left and result["kills"] < 6:
+            if left and result["kills"] < MOST_KILLS:
                 events, wait = left[0]
                 while events > 0 and child.read() is not None:
                     events -= 1
@@ -230,6 +231,8 @@ def kill_at_random(flags, folder, kills, **settings):
                 result["kills"] += 1
             elif rc == 0:
                 result["digest"] = child.last("end")
+                if left and result["kills"] < MOST_KILLS:  # it was over before that moment
+                    left[0] = [left[0][0] // 2, left[0][1]]
             else:
                 raise RuntimeError(f"exit code {rc}: {log.read_text()}")
         results.append(result)
@@ -283,6 +286,8 @@ def short(folder):
     rc, before = child.finish(), child.last("saved")
     found["full"] = {"rc": rc, "output": log.read_text(), "saved": before}
     found["full"]["left"] = sorted(p.name for p in (directory / "backup").iterdir())
+    rc = Child([*flags, "--epochs=6", "--seed=1"], folder / "other.txt").finish()
+    found["other flags"] = {"rc": rc, "output": (folder / "other.txt").read_text()}
     child = Child(flags, log)
     child.finish()
     found["full"] |= {"digest": child.last("end"), "began": child.last("begin")}

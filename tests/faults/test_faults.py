@@ -48,6 +48,13 @@ def test_disk_full_during_a_save(found):
     assert (full["saved"], full["began"], full["digest"]) == (1, 1, found["twin"])
 
 
+def test_changed_flags_are_named(found):
+    assert found["other flags"]["rc"] == 1
+    line = found["other flags"]["output"].splitlines()[-1]
+    assert line.startswith("adprune-train: ")
+    assert "Received: flags: --epochs=6 (it has 5), --seed=1 (it has 0)." in line
+
+
 def test_a_directory_that_cannot_be_written(found):
     assert found["read-only"]["rc"] == 1
     assert (
