@@ -1,5 +1,6 @@
 """ADPrune: when to measure, to prune and to stop; the algorithm is in the modules it calls."""
 
+import itertools
 import time
 import warnings
 from math import lcm
@@ -9,6 +10,7 @@ import numpy as np
 
 from adprune_keras import faults, run
 from adprune_keras.accounting import COUNTS, cost, cost_after, ops_reduction, params_reduction
+from adprune_keras.backup import Backup
 from adprune_keras.cut import Cut, choose
 from adprune_keras.groups import SHORTCUTS, find_groups
 from adprune_keras.rebuild import WEIGHTS, rebuild
@@ -26,6 +28,9 @@ from adprune_keras.schedule import (
 )
 from adprune_keras.swap import Meter, Net, current_net, optimizer_recipe, scope, swap, time_first_step
 from adprune_keras.widths import WidthRule, next_widths, within_budget
+
+# Arguments that a run may go on with changed.
+_NOT_OF_THE_RUN = ("backup_dir", "save_freq", "verbose")
 
 
 class ADPrune(keras.callbacks.Callback):
@@ -82,6 +87,11 @@ class ADPrune(keras.callbacks.Callback):
             (H, W), spread over it and others in each image; `None`: at all. Defaults to 16: within
             0.001 of the exact AE of a layer over 4,000 images, at 1 to 2% of a training step
             (docs/performance.md).
+        backup_dir: str, path or `None` (default). After every epoch the whole state of the `fit` is
+            saved there, and the same script, started again, goes on from it: with the same nets,
+            weights, optimizer and History as if it had never ended. One directory for one `fit`; what
+            it promises, and for which data, is in docs/faults.md.
+        save_freq: int or `None`, with `backup_dir`: save also every so many steps. Defaults to `None`.
         seed: int or `None`, makes the new weights of each net repeatable. Defaults to `None`.
         verbose: 0 or 1. With 1 (default) each prune prints one line: which net, why, what it saves.
 
@@ -96,7 +106,9 @@ class ADPrune(keras.callbacks.Callback):
 
     Raises:
         ValueError: an argument out of its range; at the start of training, a model that is not
-            compiled, has no graph, no ReLU, or no layer that may be resized.
+            compiled, has no graph, no ReLU, or no layer that may be resized, and a `backup_dir` that
+            holds the backup of another run, a damaged one, or is in use.
+        BackupError: (an OSError) the state could not be saved; what was saved before is intact.
 
     Example:
     >>> prune = ADPrune()
@@ -119,6 +131,8 @@ class ADPrune(keras.callbacks.Callback):
         rule=None,
         target_ops_reduction=None,
         sample_places=16,
+        backup_dir=None,
+        save_freq=None,
         seed=None,
         verbose=1,
     ):
@@ -152,6 +166,13 @@ class ADPrune(keras.callbacks.Callback):
         self.verbose = verbose
         self.record = []
         self._final_since = None
+        self.backup = None
+        if backup_dir is not None:
+            self.backup = Backup(backup_dir, save_freq, self, verbose)
+            # Only now, as a hook for each step costs Keras its asynchronous dispatch.
+            self.on_train_batch_end = self.backup.on_train_batch_end
+        elif save_freq is not None:
+            raise ValueError(f"`save_freq` needs a `backup_dir`. Received: save_freq={save_freq!r}")
 
     @property
     def final(self):
@@ -175,6 +196,8 @@ class ADPrune(keras.callbacks.Callback):
             "rule": self.rule,
             "target_ops_reduction": self.target_ops_reduction,
             "sample_places": self.sample_places,
+            "backup_dir": None if self.backup is None else str(self.backup.directory),
+            "save_freq": None if self.backup is None else self.backup.save_freq,
             "seed": self.seed,
             "verbose": self.verbose,
         }
@@ -206,6 +229,50 @@ class ADPrune(keras.callbacks.Callback):
             **_costs(baseline, self._cost_after(groups, widths, densities, owners)),
         }
 
+    def settings(self):
+        """Return the arguments that a run which goes on must have begun with, as plain data."""
+        config = {k: v for k, v in self.get_config().items() if k not in _NOT_OF_THE_RUN}
+        return config | {"rule": vars(self.rule)}
+
+    def get_state(self):
+        """Return what the callback knows, as plain data, for `set_state`; no variable's value."""
+        pending = None
+        if self._pending is not None:
+            decision, widths, _, last = self._pending
+            pending = [decision.action, decision.reason, widths, last]
+        return {
+            "record": self.record,
+            "first_epoch": self._first_epoch,
+            "epochs": self._epochs,
+            "final_since": self._final_since,
+            "pending": pending,
+        }
+
+    def set_state(self, state):
+        """Give the model, as net0, the structure that it had when `get_state` was called.
+
+        Every prune is done again in turn, so that nothing but widths and densities need be kept.
+        """
+        for before, after in itertools.pairwise(state["record"]):
+            if before["outcome"] == "rolled back":
+                self._go_back()
+            else:
+                self._shrink(after["widths"], before["channel_densities"], before["net"])
+        self.record = state["record"]
+        self._net = self.record[-1]["net"]
+        self._first_epoch, self._epochs = state["first_epoch"], state["epochs"]
+        self._final_since = state["final_since"]
+        if self.final:
+            self._previous = None
+        if state["pending"] is not None:
+            action, reason, widths, last = state["pending"]
+            densities = self.record[-1]["channel_densities"]
+            self._pending = Decision(action, reason), widths, densities, last
+
+    def kept(self):
+        """Return the net that a rollback would go back to, or `None`."""
+        return self._previous
+
     def on_train_begin(self, logs=None):
         """Find what may be pruned, and start measuring."""
         if not getattr(self.model, "compiled", False):
@@ -225,6 +292,14 @@ class ADPrune(keras.callbacks.Callback):
         self._baseline = _count(self.model)
         self._meter.attach()
         self._open_entry(done=0, seconds=0.0)
+        if self.backup is not None:
+            self.backup.set_model(self.model)
+            self.backup.set_params(self.params)
+            try:
+                self.backup.on_train_begin()
+            except Exception:
+                self._meter.detach()
+                raise
 
     def on_epoch_begin(self, epoch, logs=None):
         """Carry out what the last epoch decided, then measure anew."""
@@ -233,6 +308,8 @@ class ADPrune(keras.callbacks.Callback):
             self._epochs = self.params["epochs"] - epoch
             if never := why_never(self.schedule, self._epochs):
                 self._say(f"{never} Nothing will be pruned.")
+        if self.backup is not None:
+            self.backup.on_epoch_begin(epoch)
         if self._pending is not None:
             self._apply(self._pending, done=epoch - self._first_epoch)
             self._pending = None
@@ -247,6 +324,8 @@ class ADPrune(keras.callbacks.Callback):
         run.add_epoch(entry, logs, density.layers)
         entry["channel_densities"] = {k: v.tolist() for k, v in density.channels.items()}
         if end_if_failed(self.model, entry, logs, done, density.layers):
+            if self.backup is not None:
+                self.backup.abandon()
             return
         self._warn_of_dead_layers(density.layers)
 
@@ -276,6 +355,8 @@ class ADPrune(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Leave the model as plain Keras; say so where nothing was pruned, and why."""
+        if self.backup is not None:
+            self.backup.on_train_end()
         self._meter.detach()
         entry = self.record[-1]
         if entry["outcome"] != "failed":
@@ -326,21 +407,30 @@ class ADPrune(keras.callbacks.Callback):
         decision, widths, densities, reached = pending
         before, begin = self._net, time.perf_counter()
         if decision.action == PRUNE:
-            seed = None if self.seed is None else self.seed + before + 1
-            scores = densities if self.weights == "inherit" else None
-            with scope(self.model):
-                new = rebuild(self.model, self._groups, widths, self.weights, scores, seed)
-                net = Net(new.model, self._new_optimizer())
-            self._swap(net, self.schedule.rollback, new.origins)
+            self._shrink(widths, densities, before)
             self._net += 1
         else:
-            self._swap(self._previous, keep=False)
+            self._go_back()
             self._net -= 1
         self._open_entry(done, time.perf_counter() - begin)
         over = decision.action == ROLLBACK or reached
         if over or is_last(self.schedule, self._net, done, self._epochs):
             self._final_since, self._previous = done, None  # nothing to go back to any more
         self._say(f"epoch {done}: net{before} -> net{self._net}: {decision.reason}. {self._saved()}")
+
+    def _shrink(self, widths, densities, number):
+        """Put the next net of net `number` in its place."""
+        seed = None if self.seed is None else self.seed + number + 1
+        scores = None
+        if self.weights == "inherit":
+            scores = {name: np.asarray(values) for name, values in densities.items()}
+        with scope(self.model):
+            new = rebuild(self.model, self._groups, widths, self.weights, scores, seed)
+            net = Net(new.model, self._new_optimizer())
+        self._swap(net, self.schedule.rollback, new.origins)
+
+    def _go_back(self):
+        self._swap(self._previous, keep=False)
 
     def _swap(self, net, keep, origins=()):
         self._meter.detach()

@@ -25,6 +25,7 @@ _CACHE_BYTES = 4 << 30
 _LABELS_FROM = 10_000  # examples of a split whose labels are looked at, where all would take too long
 # A name, its configuration and its version: never a namespace, from which code would be fetched and run.
 _TFDS_NAME = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?", re.ASCII)
+_FOREVER = 1 << 62  # epochs
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,11 @@ class Data:
 
     Attributes:
         train: `tf.data.Dataset` of (float32 images (N, H, W, C), int labels (N,)), shuffled anew
-            each epoch, augmented.
+            each time it is run through, augmented.
+        epochs: function of the number of an epoch: the like, without an end, from that epoch on.
+            What an epoch holds follows from the seed and its number alone, so that a run that goes
+            on in a new process sees what it would have seen.
+        steps: int, batches an epoch.
         test: likewise, in fixed order and untouched but for the scaling.
         classes: int, number of classes.
         input_shape: (H, W, C).
@@ -44,6 +49,8 @@ class Data:
     """
 
     train: object
+    epochs: object
+    steps: int
     test: object
     classes: int
     input_shape: tuple
@@ -54,7 +61,7 @@ class Data:
 
     def facts(self):
         """Return all but the batches, as plain data."""
-        return {k: v for k, v in vars(self).items() if k not in ("train", "test")}
+        return {k: v for k, v in vars(self).items() if k not in ("train", "epochs", "steps", "test")}
 
 
 @dataclass(frozen=True)
@@ -141,8 +148,11 @@ def load(
     except tf.errors.OpError as e:
         raise ValueError(f"An image cannot be decoded. Received: '{name}': {e.message}") from e
     augment = _resolve(augment, shape)
+    epochs, steps = _training_batches(train, batch_size, mean, std, augment, seed, processes, replicas)
     return Data(
-        train=_training_batches(train, batch_size, mean, std, augment, seed, processes, replicas),
+        train=_any_epoch(epochs, steps, seed),
+        epochs=lambda first: epochs(tf.data.Dataset.range(first, _FOREVER)),
+        steps=steps,
         test=_test_batches(test, batch_size, mean, std, processes, replicas),
         classes=classes,
         input_shape=shape,
@@ -400,20 +410,48 @@ def _resolve(augment, shape):
 
 
 def _training_batches(split, batch_size, mean, std, augment, seed, processes, replicas):
-    """Shuffled anew and augmented anew in each epoch; the same for the same seed."""
+    """Return a function from a data set of epochs' numbers to all their batches, and batches an epoch.
+
+    Each epoch is shuffled and augmented by the seed and its number: state inside `tf.data` would start
+    afresh in a new process.
+    """
     import tensorflow as tf
 
-    shuffled = _cached(split).shuffle(
-        min(split.examples, 50_000), seed=seed, reshuffle_each_iteration=True
-    )
-    batches = _shared(shuffled.batch(batch_size), split.examples, batch_size, processes, replicas)
-    if augment is not None:
-        seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
-        batches = tf.data.Dataset.zip(batches, seeds).map(
-            lambda batch, s: (_augmented(batch[0], s, augment == "crop_flip"), batch[1]),
+    images = _cached(split)
+
+    def epoch(number):
+        # Of this function's graph alone; beside a tensor TensorFlow cannot take a global seed of 0.
+        tf.compat.v1.set_random_seed(1)
+        key = tf.random.fold_in(tf.constant([seed, 0], tf.int64), number)
+        order = images.shuffle(min(split.examples, 50_000), seed=key[0], reshuffle_each_iteration=False)
+        batches = _shared(order.batch(batch_size), split.examples, batch_size, processes, replicas)
+        keys = tf.data.Dataset.counter().map(lambda step: tf.random.fold_in(key, step))
+        return tf.data.Dataset.zip(batches, keys)
+
+    def epochs(numbers):
+        batches = numbers.flat_map(epoch).map(
+            lambda batch, key: (
+                batch[0] if augment is None else _augmented(batch[0], key, augment == "crop_flip"),
+                batch[1],
+            ),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
-    return _scaled(batches, mean, std)
+        return _scaled(batches, mean, std)
+
+    return epochs, _steps(split.examples, batch_size, processes[0] * replicas)
+
+
+def _any_epoch(epochs, steps, seed):
+    """One epoch, another one each time."""
+    import tensorflow as tf
+
+    numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
+    return epochs(numbers).apply(tf.data.experimental.assert_cardinality(steps))
+
+
+def _steps(examples, batch_size, devices):
+    full, rest = divmod(examples, batch_size)
+    return full + (rest >= devices)
 
 
 def _test_batches(split, batch_size, mean, std, processes, replicas):
@@ -429,13 +467,14 @@ def _shared(batches, examples, batch_size, processes, replicas):
     devices = many * replicas
     if devices == 1:
         return batches
-    full, rest = divmod(examples, batch_size)
 
     def share(x, y):
         end = tf.shape(x)[0] // devices * devices
         return x[process:end:many], y[process:end:many]
 
-    return batches.map(share, num_parallel_calls=tf.data.AUTOTUNE).take(full + (rest >= devices))
+    return batches.map(share, num_parallel_calls=tf.data.AUTOTUNE).take(
+        _steps(examples, batch_size, devices)
+    )
 
 
 def _cached(split):

@@ -63,6 +63,29 @@ def processes():
     return jax.process_count(), jax.process_index()
 
 
+def from_chief(content, many, process):
+    """Return the chief's bytes to every process; all must call it.
+
+    Args:
+        content: bytes, those of the others do not matter.
+        many: int, processes.
+        process: int, number of this one.
+    """
+    if many == 1:
+        return content
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    def send(array):
+        return np.asarray(multihost_utils.broadcast_one_to_all(array, process == 0))
+
+    length = int(send(np.int32(len(content))))
+    array = np.zeros(length, np.uint8)
+    if process == 0:
+        array[:] = np.frombuffer(content, np.uint8)
+    return send(array).tobytes()
+
+
 @contextlib.contextmanager
 def together(many, process):
     """Run a block that several processes run together: where one of them fails, all end soon.
@@ -76,6 +99,10 @@ def together(many, process):
     """
     try:
         yield
+    except SystemExit as e:  # told to end
+        if many == 1:
+            raise
+        os._exit(e.code)
     except Exception:
         if many == 1:
             raise

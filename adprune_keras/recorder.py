@@ -8,8 +8,8 @@ from adprune_keras import run
 class Recorder(keras.callbacks.Callback):
     """Adds a line to the record for each net that starts, each epoch, and each net that ends.
 
-    Put it after the callback that keeps `nets`. When training begins the record is written anew from
-    what that holds by then: a run that goes on where it was left has the record of just that state.
+    Put it after the callback that keeps `nets`. When training begins, or goes on from a backup, the record
+    is written anew from what that holds by then: it is that of just this state.
 
     Args:
         directory: the run directory.
@@ -29,6 +29,14 @@ class Recorder(keras.callbacks.Callback):
         nets = self.nets()
         run.write_record(self.directory, [self.header, *map(run.net_entry, nets)])
         self._written = len(nets)
+
+    def get_state(self):
+        """Nothing: all is in `nets`."""
+        return {}
+
+    def set_state(self, state):
+        """Write what there is, now that the callbacks before this one know it."""
+        self.on_train_begin()
 
     def on_epoch_begin(self, epoch, logs=None):
         """A net that begins."""

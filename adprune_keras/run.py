@@ -7,6 +7,7 @@ final.keras    the final network, plain Keras
 summary.md     the table
 density.png    accuracy and activation density over the epochs
 maps.npz       what the ReLUs of each net put out for one test image
+backup/        the state of a run that goes on, and its lock
 export/        what `adprune-export` made of it
 report/        what `adprune-report` made of it
 """
@@ -35,6 +36,7 @@ _SETTINGS = {
     "download": False,
 }
 _FILES = ("flags.txt", "record.jsonl", "final.keras", "summary.md", "density.png", "maps.npz")
+_TEMPORARY = ".tmp-"
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def atomic(path):
     the whole new one. If the block raises, the temporary file goes and `path` is as it was.
     """
     path = pathlib.Path(path)
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     try:
         yield pathlib.Path(name)
@@ -70,34 +72,55 @@ def atomic(path):
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
+        _sync_folder(path.parent)
     finally:
         pathlib.Path(name).unlink(missing_ok=True)
 
 
-def check(directory, overwrite=False):
+def tidy(directory):
+    """Remove the temporary files of writes that were killed; no other process may be writing."""
+    for file in pathlib.Path(directory).glob(f"{_TEMPORARY}*"):
+        file.unlink(missing_ok=True)
+
+
+def _sync_folder(path):
+    """Make a rename outlast a power cut, where the system lets folders be synced."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def check(directory, overwrite=False, resume=False):
     """Raise `ValueError` where a run must not be written, and touch nothing.
 
     Args:
         directory: str or path.
         overwrite: bool, whether a run that is there may be replaced.
+        resume: bool, whether a run that is there goes on.
     """
+    if overwrite and resume:
+        raise ValueError("--overwrite and --resume exclude each other. Received: both")
     path = pathlib.Path(directory)
     if not str(directory):
         raise ValueError("A run directory needs a name. Received: ''")
     if path.exists() and not path.is_dir():
         raise ValueError(f"A run directory must be a directory. Received: the file {path}")
     held = [name for name in _FILES if (path / name).exists()]
-    if held and not overwrite:
+    held += [file.name for file in sorted(backup_path(path).glob("*.backup"))]
+    if held and not (overwrite or resume):
         raise ValueError(
-            f"{path} already holds a run ({', '.join(held)}). "
-            "Choose another run_dir, or give --overwrite to replace that run."
+            f"{path} already holds a run ({', '.join(held)}). Choose another run_dir, or give "
+            "--resume to go on with that run, or --overwrite to replace it."
         )
 
 
 def create(directory, overwrite=False):
     """Make a run directory and return its path; arguments and errors as in `check`.
 
-    Overwriting removes the files of the run that is there, and nothing else.
+    Overwriting removes the files of the run that is there, and nothing else; its backups stay.
     """
     check(directory, overwrite)
     path = pathlib.Path(directory)
@@ -105,7 +128,20 @@ def create(directory, overwrite=False):
     for file in (*(path / name for name in _FILES), *(path / "export").glob("*")):
         if file.is_file():
             file.unlink()
+    tidy(path)
     return path
+
+
+def backup_path(directory):
+    """Return where a run's backups are."""
+    return pathlib.Path(directory) / "backup"
+
+
+def is_over(directory):
+    """Return whether a directory holds a run that ended and was written to the end."""
+    path = pathlib.Path(directory)
+    going_on = any(backup_path(path).glob("*.backup"))  # they go last
+    return not going_on and (path / "record.jsonl").is_file() and read_run(path).result is not None
 
 
 def write_text(path, text):

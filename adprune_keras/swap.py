@@ -6,13 +6,16 @@ with the installed version in the message where an attribute is no longer there.
 """
 
 import contextlib
+import gc
 import inspect
 import time
 import warnings
 
 import keras
 import numpy as np
-from keras import layers, ops, tree
+from keras import callbacks, layers, ops, tree
+from keras.src.backend.common import global_state
+from keras.src.random import seed_generator
 
 from adprune_keras.density import density_model, merge
 
@@ -24,6 +27,13 @@ _GRAPH = (
 )
 # Lists of an optimizer that are no slots: all its variables, and the model's.
 _NO_SLOTS = ("_variables", "_trainable_variables")
+# What Keras' callbacks keep from epoch to epoch.
+_CALLBACK_STATE = {
+    callbacks.History: ("epoch", "history"),
+    callbacks.EarlyStopping: ("best", "wait", "best_epoch", "stopped_epoch", "best_weights"),
+    callbacks.ReduceLROnPlateau: ("best", "wait", "cooldown_counter"),
+    callbacks.ModelCheckpoint: (*("best", "_last_batch_seen", "_batches_seen_since_last_saving"),),
+}
 
 
 class Net:
@@ -352,3 +362,82 @@ def _unexpected(owner, name):
         "cannot be changed while it trains. Install the Keras version named in setup.cfg, "
         "and please report this."
     )
+
+
+def skip_steps(model, steps, logs):
+    """Let the next calls of the train function only draw their batches, and put it back.
+
+    Returns:
+        A function that builds the metrics that were compiled, if need be, from the last batch.
+
+    Args:
+        model: the `keras.Model` that trains.
+        steps: int, calls of the train function.
+        logs: dict, what each of them returns.
+    """
+    function, left, last = model.train_function, steps, []
+
+    def skipped(*args):
+        nonlocal left
+        *state, source = args  # JAX hands the state of the loop through
+        # PyTorch's batches are drawn already.
+        batches = source if isinstance(source, list) else [next(source)]
+        if source is not batches:
+            batches += [next(source) for _ in range(model.steps_per_execution - 1)]
+        left -= 1
+        if not left:
+            last.extend(batches[-1:])
+            model.train_function = function
+        return (dict(logs), *state) if state else dict(logs)
+
+    def build_metrics():
+        metrics = getattr(model, "_compile_metrics", None)
+        if metrics is not None and not metrics.built:
+            if not hasattr(model, "_symbolic_build"):
+                raise _unexpected("model", "_symbolic_build")
+            with scope(model):
+                model._symbolic_build(data_batch=last[0])
+
+    model.train_function = skipped
+    return build_metrics
+
+
+def start_from(model, epoch):
+    """Let the `fit` that begins start from an epoch; `None`: as its arguments say."""
+    if not hasattr(model, "_initial_epoch"):
+        raise _unexpected("model", "_initial_epoch")
+    model._initial_epoch = epoch
+
+
+def siblings(callback):
+    """Return the callbacks of the `fit` that a callback takes part in, itself among them.
+
+    Keras tells no callback of the others. History tells this `fit` from earlier ones.
+    """
+    lists = (thing for thing in gc.get_objects() if isinstance(thing, callbacks.CallbackList))
+    ours = (each.callbacks for each in lists if callback in each.callbacks)
+    return list(next((each for each in ours if callback.model.history in each), [callback]))
+
+
+def callback_state(callback):
+    """Return what one of Keras' own callbacks keeps from epoch to epoch, as `{attribute: value}`."""
+    names = next((n for kind, n in _CALLBACK_STATE.items() if isinstance(callback, kind)), ())
+    for name in names:
+        if not hasattr(callback, name):
+            raise _unexpected(type(callback).__name__, name)
+    return {name: getattr(callback, name) for name in names}
+
+
+def global_seeds():
+    """Return the state of Keras' global seed generator, which random functions without a seed use.
+
+    `None` before anything has used it: it draws on Python's random numbers when it is made.
+    """
+    generator = global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR)
+    return None if generator is None else ops.convert_to_numpy(generator.state)
+
+
+def set_global_seeds(state):
+    """Put back what `global_seeds` returned."""
+    if state is not None:
+        seed_generator.global_seed_generator().state.assign(state)

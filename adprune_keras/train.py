@@ -14,6 +14,7 @@ from absl import flags
 from adprune_keras import command, data, devices, limits, models, plots, run, tables
 from adprune_keras._version import __version__
 from adprune_keras.accounting import cost
+from adprune_keras.backup import TERMINATED, Backup
 from adprune_keras.callback import ADPrune, end_if_failed, open_entry
 from adprune_keras.density import activation_maps
 from adprune_keras.groups import SHORTCUTS, layer_widths
@@ -27,12 +28,30 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 LR_SCHEDULES = ("cosine", "step", "constant")
 DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 _WIDEST = 1000  # times the published widths
+# Flags that a run may go on with changed.
+_NOT_OF_THE_RUN = (
+    *("run_dir", "overwrite", "resume", "backup", "save_freq", "progress", "export"),
+    *("data_dir", "download"),
+)
 
 
 def define_flags():
     """Define the flags of `adprune-train`."""
     flags.DEFINE_string("run_dir", None, "Directory that the run is written to.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace the run that run_dir already holds.")
+    flags.DEFINE_bool(
+        "resume",
+        False,
+        "Go on with the run that run_dir holds, from where it was saved; where there is none, begin it. "
+        "Flags must be as they were.",
+    )
+    flags.DEFINE_bool(
+        "backup",
+        True,
+        "Save the state of the run after every epoch, in run_dir/backup, until the run is over. After "
+        f"SIGTERM it is saved too, and the exit code is {TERMINATED}.",
+    )
+    flags.DEFINE_integer("save_freq", None, "Save the state also every so many steps.", 1)
 
     flags.DEFINE_string(
         "dataset",
@@ -140,25 +159,39 @@ def define_flags():
 
 
 class _Seconds(keras.callbacks.Callback):
-    """Wall-clock seconds of the whole `fit`."""
+    """Wall-clock seconds of the whole `fit`, of all processes that it went on in."""
 
     def on_train_begin(self, logs=None):
-        self._begin = time.perf_counter()
+        self._before, self._begin = 0.0, time.perf_counter()
 
     def on_train_end(self, logs=None):
-        self.total = time.perf_counter() - self._begin
+        self.total = self.get_state()
+
+    def get_state(self):
+        return self._before + time.perf_counter() - self._begin
+
+    def set_state(self, state):
+        self._before = state
 
 
 class _Dense(keras.callbacks.Callback):
     """Keeps the record of a run that does not prune, and ends it where it fails, as `ADPrune` does."""
 
-    def __init__(self, entry):
+    def __init__(self, entry, backup):
         super().__init__()
         self.record = [entry]
+        self.backup = backup
+
+    def get_state(self):
+        return self.record
+
+    def set_state(self, state):
+        self.record = state
 
     def on_epoch_end(self, epoch, logs=None):
         run.add_epoch(self.record[-1], logs)
-        end_if_failed(self.model, self.record[-1], logs, epoch + 1)
+        if end_if_failed(self.model, self.record[-1], logs, epoch + 1) and self.backup:
+            self.backup.abandon()
 
     def on_train_end(self, logs=None):
         if self.record[-1]["outcome"] != "failed":
@@ -178,6 +211,12 @@ class _Maps(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self._keep()
+
+    def get_state(self):
+        return self.nets
+
+    def set_state(self, state):
+        self.nets = state
 
     def _keep(self):
         net, maps = f"net{self.current()['net']}", activation_maps(self.model, self.image)
@@ -210,7 +249,11 @@ def train():
     scope, replicas = devices.distribute(FLAGS.distribution)
     many, process = devices.processes()
     if process == 0:
-        run.check(FLAGS.run_dir, FLAGS.overwrite)
+        run.check(FLAGS.run_dir, FLAGS.overwrite, FLAGS.resume)
+    over = process == 0 and FLAGS.resume and run.is_over(FLAGS.run_dir)
+    if devices.from_chief(b"over" if over else b"", many, process):
+        print(f"The run in {FLAGS.run_dir} is over: nothing is left to do.")
+        return
     keras.utils.set_random_seed(FLAGS.seed)
     keras.config.set_dtype_policy(FLAGS.dtype_policy)
     dataset = load_data(FLAGS, (many, process), replicas)
@@ -225,8 +268,27 @@ def train():
     prune = _callback(verbose=int(FLAGS.progress != 0 and process == 0))
     if prune:
         prune.rule.check(layer_widths(model, FLAGS.shortcuts))
-    if process == 0:
-        directory = run.create(FLAGS.run_dir, FLAGS.overwrite)
+    backup = _open_backup(prune, dataset, verbose=int(process == 0))
+    try:
+        directory = None
+        if process == 0:
+            directory = run.create(FLAGS.run_dir, FLAGS.overwrite or FLAGS.resume)
+        _fit(model, dataset, prune, backup, directory, (many, process))
+        if backup:
+            backup.close(remove=True)
+    except BrokenPipeError:  # whoever read what this prints has gone
+        raise
+    except OSError as e:
+        more = " Once that is mended, --resume goes on from what was saved." if backup else ""
+        raise OSError(f"{str(e).rstrip('.')}.{more}") from e
+    finally:
+        if backup:
+            backup.close()
+
+
+def _fit(model, dataset, prune, backup, directory, processes):
+    """Train, and write what came of it to `directory`, which only the chief has."""
+    many, process = processes
     baseline = cost(model)
     if process == 0:
         run.write_text(directory / "flags.txt", _flagfile())
@@ -235,7 +297,7 @@ def train():
             f"{dataset.test_examples} test images of {dataset.input_shape}, {dataset.classes} classes; "
             f"{baseline.deployed.macs:,} MACs and {baseline.deployed.params:,} parameters deployed."
         )
-    kept = prune or _Dense(open_entry(layer_widths(model), 0, 0, baseline, baseline))
+    kept = prune or _Dense(open_entry(layer_widths(model), 0, 0, baseline, baseline), backup)
 
     def rate(epoch, _):
         start, length = 0, FLAGS.epochs
@@ -245,6 +307,8 @@ def train():
 
     seconds = _Seconds()
     callbacks = [kept, keras.callbacks.LearningRateScheduler(rate), seconds]
+    if backup and not prune:  # ADPrune holds its own
+        callbacks.insert(0, backup)
     if process == 0:
         callbacks.append(Recorder(directory, _header(dataset), lambda: kept.record))
     if many == 1:  # a net that several processes hold does not run on an image of one
@@ -254,7 +318,8 @@ def train():
     with devices.together(many, process), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Training failed")  # said below, as the command's last word
         history = model.fit(
-            dataset.train,
+            dataset.epochs(backup.epoch if backup else 0),
+            steps_per_epoch=dataset.steps,
             epochs=FLAGS.epochs,
             validation_data=dataset.test,
             callbacks=callbacks,
@@ -281,6 +346,23 @@ def train():
         from adprune_keras.export.main import export_run
 
         export_run(directory, FLAGS.export)
+
+
+def _open_backup(prune, dataset, verbose):
+    """Open the run's backups, and refuse to go on with other flags or data; `None` with --nobackup."""
+    if not FLAGS.backup:
+        if FLAGS.resume:
+            raise ValueError("--resume needs backups. Received: --resume and --nobackup")
+        return None
+    if prune:
+        backup = prune.backup
+    else:
+        backup = Backup(run.backup_path(FLAGS.run_dir), FLAGS.save_freq, verbose=verbose)
+    backup.open(afresh=FLAGS.overwrite)
+    own = [name for name in _own_flags() if name not in _NOT_OF_THE_RUN]
+    backup.check("flags", {f"--{name}": FLAGS[name].value for name in own})
+    backup.check("data", dataset.facts())
+    return backup
 
 
 def _header(dataset):
@@ -376,6 +458,8 @@ def _callback(verbose):
             exclude=FLAGS.exclude,
         ),
         target_ops_reduction=FLAGS.target_ops_reduction,
+        backup_dir=run.backup_path(FLAGS.run_dir) if FLAGS.backup else None,
+        save_freq=FLAGS.save_freq if FLAGS.backup else None,
         seed=FLAGS.seed,
         verbose=verbose,
     )
@@ -408,7 +492,7 @@ def _own_flags():
 
 
 def _flagfile():
-    own = [FLAGS[name] for name in _own_flags() if name != "overwrite"]
+    own = [FLAGS[name] for name in _own_flags() if name not in ("overwrite", "resume")]
     lines = [flag.serialize() for flag in own if flag.value is not None]
     return "\n".join(line for line in lines if line) + "\n"
 

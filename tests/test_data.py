@@ -85,6 +85,23 @@ def test_same_seed_same_order_and_augmentation(tmp_path):
     assert not np.array_equal(a[0], other[0])
 
 
+def test_an_epoch_follows_from_the_seed_and_its_number(tmp_path):
+    """Whatever was drawn before: a new process that goes on from it sees the same."""
+    path = write_npz(tmp_path / "d.npz")
+
+    def epochs(first, count, seed=0, global_seed=0):
+        keras.utils.set_random_seed(global_seed)
+        loaded = data.load(path, seed=seed, batch_size=7, augment="crop_flip")
+        assert loaded.steps == 5
+        batches = [x for x, _ in loaded.epochs(first).take(5 * count).as_numpy_iterator()]
+        assert [len(x) for x in batches] == [7, 7, 7, 7, 2] * count
+        return [np.concatenate(batches[i : i + 5]) for i in range(0, 5 * count, 5)]
+
+    four = epochs(0, 4)
+    np.testing.assert_array_equal(epochs(2, 2, global_seed=5), four[2:])
+    assert len({x.tobytes() for x in [*four, *epochs(0, 1, seed=1)]}) == 5
+
+
 def test_each_image_is_shifted_and_mirrored_on_its_own():
     image = np.arange(24 * 24 * 3, dtype="float32").reshape(24, 24, 3) % 251
     batch = np.repeat(image[None].astype("uint8"), 64, axis=0)

@@ -22,7 +22,7 @@ from toys import compiled, images
 from adprune_keras import ADPrune
 from adprune_keras.devices import together
 
-how, process, port = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+how, process, port, directory = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 many, scope = 1, contextlib.nullcontext()
 if how == "mirrored":
     import tensorflow as tf
@@ -32,7 +32,7 @@ if how == "mirrored":
 elif how == "data_parallel":
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     assert len(keras.distribution.list_devices()) == 2
-elif how in ("processes", "killed"):
+elif how in ("processes", "killed", "resumed"):
     many = 2
     keras.distribution.initialize(f"127.0.0.1:{port}", many, process)
     keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
@@ -48,9 +48,14 @@ with scope:
         jit_compile="auto" if keras.backend.backend() == "jax" else False,
     )
 x, y = images(128)
-prune = ADPrune(prune_at=[2, 4], seed=1, verbose=0)
+# The directory is the chief's alone.
+backup = {"backup_dir": f"{directory}/{process}", "save_freq": 3} if directory else {}
+prune = ADPrune(prune_at=[2, 4], seed=1, verbose=0, **backup)
 
+began = 9
 def perhaps_die(epoch, logs):
+    global began
+    began = min(began, epoch)
     if how == "killed" and process == 1 and epoch == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -71,6 +76,7 @@ for variable in model.variables:
         continue
     same &= len(copies) == 2 and all(np.array_equal(c, copies[0]) for c in copies)
 print(json.dumps({
+    "began": began,
     "same": bool(same),
     "weights": hashlib.sha256(b"".join(w.tobytes() for w in model.get_weights())).hexdigest(),
     "widths": [net["widths"] for net in prune.record],
@@ -81,7 +87,7 @@ print(json.dumps({
 """
 
 
-def start(backend, how, process=0, port=0):
+def start(backend, how, process=0, port=0, directory=""):
     env = os.environ | {
         "KERAS_BACKEND": backend,
         "CUDA_VISIBLE_DEVICES": "",
@@ -89,7 +95,7 @@ def start(backend, how, process=0, port=0):
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2" if how == "data_parallel" else "",
         "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
     }
-    command = [sys.executable, "-c", SCRIPT, how, str(process), str(port)]
+    command = [sys.executable, "-c", SCRIPT, how, str(process), str(port), str(directory)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
@@ -141,6 +147,7 @@ def test_two_processes_do_what_one_does():
     together = [start("jax", "processes", i, port) for i in range(2)]
     one, first, second = results([start("jax", "one"), *together])
     assert first == second
+    assert first["began"] == 0
     agree(one, first)
 
 
@@ -151,3 +158,16 @@ def test_process_whose_partner_is_killed_ends_and_says_so():
     assert killed == -9
     assert code == 1
     assert "Process 0 of 2 stops: it failed, or lost one of the others" in error
+
+
+def test_processes_started_again_go_on_from_the_chiefs_backup(tmp_path):
+    pytest.importorskip("jax")
+    port = free_port()
+    expected, _ = results([start("jax", "processes", i, port) for i in range(2)])
+    port = free_port()
+    finish([start("jax", "killed", i, port, tmp_path) for i in range(2)])
+    port = free_port()
+    first, second = results([start("jax", "resumed", i, port, tmp_path) for i in range(2)])
+    assert first == second == expected | {"began": first["began"]}
+    assert first["began"] >= 2
+    assert [p.name for p in tmp_path.iterdir()] == ["0"]

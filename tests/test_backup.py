@@ -1,0 +1,278 @@
+"""A `fit` that breaks off and goes on ends as one that did not: the same to the bit."""
+
+import errno
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from toys import compiled, images, plain_cnn, sequential_cnn
+
+from adprune_keras import ADPrune, WidthRule, layer_widths, models, store
+from adprune_keras.backup import TERMINATED, Backup
+from adprune_keras.swap import Meter
+
+numpy = keras.ops.convert_to_numpy
+X, Y = images(40)
+# TensorFlow shuffles arrays by state of its own, which begins afresh in a new process.
+SHUFFLE = keras.backend.backend() != "tensorflow"
+RISING = (0.5, 0.5, 0.4, 0.45, 0.4501, 0.5, 0.5)
+
+
+class Broken(Exception):
+    pass
+
+
+class At(keras.callbacks.Callback):
+    """Does something at the end of an epoch (counted from 0), or of one of its steps."""
+
+    def __init__(self, what, epoch, step=None):
+        super().__init__()
+        self.what, self.at = what, (epoch, step)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            self.what()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch, None) == self.at:
+            self.what()
+
+
+def breaks():
+    raise Broken
+
+
+def dropout_net():
+    inputs = keras.Input((8, 8, 1), name="image")
+    x = layers.Conv2D(8, 3, activation="relu", name="conv")(layers.Dropout(0.3, name="drop")(inputs))
+    return keras.Model(inputs, layers.Dense(4, activation="softmax", name="out")(layers.Flatten()(x)))
+
+
+def resnet():
+    return models.ResNet18(input_shape=(8, 8, 1), classes=4, widths=[4] * 17)
+
+
+def fit(build, first, *others, epochs=5, **kwargs):
+    """Train as a script does that is started (again); return all that must not differ."""
+    keras.utils.set_random_seed(0)
+    model = compiled(build())
+    settings = {"batch_size": 8, "shuffle": SHUFFLE, "verbose": 0, "validation_data": images(20, seed=1)}
+    history = model.fit(X, Y, epochs=epochs, callbacks=[first, *others], **(settings | kwargs))
+    record = [
+        {k: v for k, v in entry.items() if not k.endswith("_seconds")}
+        for entry in getattr(first, "record", [])
+    ]
+    variables = [numpy(v) for v in [*model.variables, *model.optimizer.variables]]
+    return history.history, history.epoch, record, variables
+
+
+def prune(directory, **kwargs):
+    return ADPrune(
+        **({"prune_at": [2, 4], "rule": WidthRule(min_width=2), "verbose": 0} | kwargs),
+        backup_dir=directory,
+    )
+
+
+def same(one, two):
+    assert one[:3] == two[:3]
+    for a, b in zip(one[3], two[3], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("build", "weights", "save_freq", "places"),
+    [
+        (plain_cnn, "inherit", None, [(1, None), (4, 2)]),  # at the prune; in the last epoch
+        (plain_cnn, "random", 2, [(2, 3), (2, 4)]),  # within the epoch after a prune
+        (sequential_cnn, "inherit", 1, [(3, 0)]),
+        (dropout_net, "inherit", 2, [(2, 2)]),
+    ],
+)
+def test_goes_on_to_the_same_end(tmp_path, build, weights, save_freq, places):
+    expected = fit(build, prune(None, weights=weights))
+    for n, place in enumerate(places):
+        with pytest.raises(Broken):
+            fit(build, prune(tmp_path, weights=weights, save_freq=save_freq), At(breaks, *place))
+        if n + 1 == len(places):  # the others break off the same run again
+            same(fit(build, prune(tmp_path, weights=weights, save_freq=save_freq)), expected)
+
+
+def test_goes_on_in_the_same_process(tmp_path):
+    """As in a notebook: the same callback, after an interrupt."""
+    expected, callback = fit(plain_cnn, prune(None)), prune(tmp_path)
+    with pytest.raises(Broken):
+        fit(plain_cnn, callback, At(breaks, 2))
+    same(fit(plain_cnn, callback), expected)
+
+
+def test_goes_on_around_a_rollback(tmp_path, monkeypatch):
+    """The net before is kept with its optimizer, and what was decided but not done is done."""
+    read, now = Meter.read, []
+
+    def scripted(meter):
+        density = read(meter)
+        return type(density)(density.channels, RISING[now[-1]])
+
+    monkeypatch.setattr(Meter, "read", scripted)
+    clock = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: now.append(epoch))
+
+    def run(directory, *others):
+        settings = {"prune_at": None, "min_epochs": 2, "patience": 1, "final_epochs": 2}
+        return fit(resnet, prune(directory, **settings), clock, *others, epochs=7)
+
+    expected = run(None)
+    assert [entry["outcome"] for entry in expected[2]] == ["pruned", "rolled back", "final"]
+    for place in ((3, None), (4, None), (5, 1)):
+        with pytest.raises(Broken):
+            run(tmp_path, At(breaks, *place))
+    same(run(tmp_path), expected)
+
+
+def test_a_network_that_is_not_pruned(tmp_path):
+    expected = fit(plain_cnn, At(breaks, None))
+    with pytest.raises(Broken):
+        fit(plain_cnn, Backup(tmp_path, save_freq=2, verbose=0), At(breaks, 2, 3))
+    same(fit(plain_cnn, Backup(tmp_path, save_freq=2, verbose=0)), expected)
+
+
+def test_other_callbacks_go_on_too(tmp_path):
+    class Own(keras.callbacks.Callback):
+        seen = 0
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.seen += 1
+
+        def get_state(self):
+            return {"seen": self.seen}
+
+        def set_state(self, state):
+            self.seen = state["seen"]
+
+    def others():
+        best = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", "loss", save_best_only=True)
+        plateau = keras.callbacks.ReduceLROnPlateau("val_loss", 0.5, patience=1, min_delta=9)
+        return [plateau, best, Own()]
+
+    expected, found = others(), others()
+    one = fit(plain_cnn, prune(None), *expected)
+    with pytest.raises(Broken):
+        fit(plain_cnn, prune(tmp_path / "b"), *others(), At(breaks, 3))
+    same(fit(plain_cnn, prune(tmp_path / "b"), *found), one)
+    assert one[0]["learning_rate"][0] > one[0]["learning_rate"][-1]
+    assert found[1].best == expected[1].best
+    assert found[2].seen == expected[2].seen == 5
+
+
+def test_early_stopping_goes_on_with_its_best_weights(tmp_path):
+    def stop():
+        return keras.callbacks.EarlyStopping(
+            "val_loss", patience=9, min_delta=9, restore_best_weights=True
+        )
+
+    def first(directory):
+        return Backup(directory, verbose=0)
+
+    expected = fit(plain_cnn, first(tmp_path / "a"), stop())
+    with pytest.raises(Broken):
+        fit(plain_cnn, first(tmp_path / "b"), stop(), At(breaks, 3))
+    same(fit(plain_cnn, first(tmp_path / "b"), stop()), expected)
+
+
+def test_a_run_that_is_over_is_not_trained_again(tmp_path):
+    expected = fit(plain_cnn, prune(tmp_path))
+    trained = []
+    count = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: trained.append(epoch))
+    with pytest.warns(UserWarning, match="holds a run that is over: nothing is trained"):
+        again = fit(plain_cnn, prune(tmp_path), count)
+    same(again, expected)
+    assert not trained
+
+
+def test_what_differs_is_named(tmp_path):
+    with pytest.raises(Broken):
+        fit(plain_cnn, prune(tmp_path), At(breaks, 1))
+
+    def wider():
+        return plain_cnn(9)
+
+    cases = [
+        (plain_cnn, {"min_delta": 0.5}, {}, r"ADPrune: min_delta=0.5 \(it has 0.001\)"),
+        (plain_cnn, {}, {"epochs": 6}, r"fit: epochs=6 \(it has 5\)"),
+        (wider, {}, {}, r"model: bn1='BatchNormalization\(\(9,\), .*, conv1='Conv2D\(.* and 1 more"),
+    ]
+    for build, arguments, options, message in cases:
+        with pytest.raises(ValueError, match=f"holds the backup of another run. Received: {message}"):
+            fit(build, prune(tmp_path, **arguments), **options)
+    fit(plain_cnn, prune(tmp_path, verbose=0, save_freq=3))  # these do not matter
+
+
+def test_sigterm_saves_and_exits(tmp_path):
+    expected = fit(plain_cnn, prune(None))
+    before = signal.getsignal(signal.SIGTERM)
+    for place in ((1, 1), (2, None), (4, 4)):  # within an epoch, in its end, after the last step
+        with pytest.raises(SystemExit) as e:
+            fit(plain_cnn, prune(tmp_path), At(lambda: os.kill(os.getpid(), signal.SIGTERM), *place))
+        assert e.value.code == TERMINATED == 143
+        assert signal.getsignal(signal.SIGTERM) is before
+        assert not (tmp_path / "lock.json").exists()
+    same(fit(plain_cnn, prune(tmp_path)), expected)
+
+
+def test_sigterm_after_a_fit_that_broke_off(tmp_path):
+    seen, before = [], signal.signal(signal.SIGTERM, lambda *_: seen.append("mine"))
+    try:
+        with pytest.raises(Broken):
+            fit(plain_cnn, prune(tmp_path), At(breaks, 0))
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert seen == ["mine"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_state_that_cannot_be_saved(tmp_path, monkeypatch):
+    expected = fit(plain_cnn, prune(None))
+    write = store.write
+
+    def full(directory, number, state):
+        if number == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(directory, number, state)
+
+    monkeypatch.setattr(store, "write", full)
+    with pytest.raises(
+        store.BackupError, match="The state of epoch 2 could not be saved.*No space left"
+    ):
+        fit(plain_cnn, prune(tmp_path))
+    monkeypatch.undo()
+    same(fit(plain_cnn, prune(tmp_path)), expected)
+
+
+def test_bad_arguments(tmp_path):
+    (tmp_path / "file").write_text("")
+    for directory in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match="`backup_dir` must be a directory that can be written"):
+            fit(plain_cnn, prune(directory))
+    with pytest.raises(ValueError, match="`save_freq` must be an int from 1 on.*0"):
+        ADPrune(backup_dir=tmp_path, save_freq=0)
+    with pytest.raises(ValueError, match="`save_freq` needs a `backup_dir`"):
+        ADPrune(save_freq=5)
+    with pytest.raises(ValueError, match="must be the path of a directory. Received: 3"):
+        ADPrune(backup_dir=3)
+
+
+def test_widths_follow(tmp_path):
+    keras.utils.set_random_seed(0)
+    with pytest.raises(Broken):
+        fit(plain_cnn, prune(tmp_path), At(breaks, 3))
+    callback, model = prune(tmp_path), compiled(plain_cnn())
+    model.fit(
+        X, Y, batch_size=8, shuffle=SHUFFLE, epochs=5, verbose=0, callbacks=[callback],
+        validation_data=images(20, seed=1),
+    )  # fmt: skip
+    assert layer_widths(model) == callback.record[-1]["widths"]
