@@ -8,8 +8,8 @@ from adprune_keras import run
 class Recorder(keras.callbacks.Callback):
     """Adds a line to the record for each net that starts, each epoch, and each net that ends.
 
-    Put it after the callback that keeps `nets`. When training begins, or goes on from a backup, the record
-    is written anew from what that holds by then: it is that of just this state.
+    Put it after the callback that keeps `nets`. When training begins, or goes on from a backup, the
+    record is written anew from what that holds by then: it is that of just this state.
 
     Args:
         directory: the run directory.
