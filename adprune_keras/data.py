@@ -423,7 +423,8 @@ def _training_batches(split, batch_size, mean, std, augment, seed, processes, re
         # Of this function's graph alone; beside a tensor TensorFlow cannot take a global seed of 0.
         tf.compat.v1.set_random_seed(1)
         key = tf.random.fold_in(tf.constant([seed, 0], tf.int64), number)
-        order = images.shuffle(min(split.examples, 50_000), seed=key[0], reshuffle_each_iteration=False)
+        place = tf.random.fold_in(key, number)[0]  # once more: a key begins as the one it comes from
+        order = images.shuffle(min(split.examples, 50_000), seed=place, reshuffle_each_iteration=False)
         batches = _shared(order.batch(batch_size), split.examples, batch_size, processes, replicas)
         keys = tf.data.Dataset.counter().map(lambda step: tf.random.fold_in(key, step))
         return tf.data.Dataset.zip(batches, keys)

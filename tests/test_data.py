@@ -98,6 +98,9 @@ def test_an_epoch_follows_from_the_seed_and_its_number(tmp_path):
         return [np.concatenate(batches[i : i + 5]) for i in range(0, 5 * count, 5)]
 
     four = epochs(0, 4)
+    plain = data.load(path, batch_size=7, augment="none").epochs(0).take(20)
+    orders = np.concatenate([x[:, 0, 0, 0] for x, _ in plain.as_numpy_iterator()]).reshape(4, 30)
+    assert len({tuple(order) for order in orders}) == 4  # not just augmented anew
     np.testing.assert_array_equal(epochs(2, 2, global_seed=5), four[2:])
     assert len({x.tobytes() for x in [*four, *epochs(0, 1, seed=1)]}) == 5
 
