@@ -51,7 +51,8 @@ def breaks():
 def dropout_net():
     inputs = keras.Input((8, 8, 1), name="image")
     x = layers.Conv2D(8, 3, activation="relu", name="conv")(layers.Dropout(0.3, name="drop")(inputs))
-    return keras.Model(inputs, layers.Dense(4, activation="softmax", name="out")(layers.Flatten()(x)))
+    x = layers.Flatten(name="flatten")(x)
+    return keras.Model(inputs, layers.Dense(4, activation="softmax", name="out")(x))
 
 
 def resnet():
