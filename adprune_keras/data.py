@@ -130,7 +130,7 @@ def load(
         train, test, classes = _digits()
     elif path.suffix == ".npz":
         train, test, classes = _npz(path)
-    elif path.is_dir():
+    elif name and path.is_dir():
         train, test, classes = _folders(path, image_size, seed)
     else:
         train, test, classes = _tfds(name, data_dir, download)

@@ -161,6 +161,7 @@ def main(argv):
                 command, env=os.environ | WAYS[way], stdout=subprocess.PIPE, text=True, check=True
             )
             found[way].append(json.loads(done.stdout.splitlines()[-1]))
+            print(way, found[way][-1], flush=True)
     rows, steps = [], FLAGS.train_examples / 128
     for network in FLAGS.network:
         for way in ways:

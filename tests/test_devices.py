@@ -50,7 +50,7 @@ with scope:
 x, y = images(128)
 # The directory is the chief's alone.
 backup = {"backup_dir": f"{directory}/{process}", "save_freq": 3} if directory else {}
-prune = ADPrune(prune_at=[2, 4], seed=1, verbose=0, **backup)
+prune = ADPrune(prune_at=[2, 4], sample_places=None, seed=1, verbose=0, **backup)
 
 began = 9
 def perhaps_die(epoch, logs):

@@ -31,7 +31,7 @@ def test_what_is_all_right_is_taken(tmp_path):
             ["--include=nothing"],
             "`include` matches no layer that may be pruned. Received: include='nothing'",
         ),
-        (["--run_dir=bad.npz/x"], "Not a directory: 'bad.npz/x'"),
+        (["--run_dir=bad.npz/x"], "Not a directory: 'bad.npz/x/backup'"),
         (["--run_dir=bad.npz"], "A run directory must be a directory. Received: the file bad.npz"),
         (["--dataset=bad.npz"], "An .npz data set holds the arrays"),
     ],

@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import tensorflow as tf  # noqa: F401  imported before the fork, not after it in each child
 
-from adprune_keras import backup, callback, run, store, swap, train
+from adprune_keras import backup, callback, command, run, store, swap, train
 
 train.define_flags()
 DIGITS = (
@@ -65,7 +65,7 @@ class Child:
             if nobody and os.geteuid() == 0:
                 _give_up_rights()
             train.FLAGS(["adprune-train", *flags])
-            train.train()
+            command.attempt("adprune-train", train.train, ["adprune-train"])
             _tell(self._writer, "end", _digest(train.FLAGS.run_dir))
             code = 0
         except SystemExit as e:
