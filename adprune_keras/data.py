@@ -374,7 +374,11 @@ def _training_batches(split, batch_size, mean, std, augment, seed, processes):
         # Of this function's graph alone; beside a tensor TensorFlow cannot take a global seed of 0.
         tf.compat.v1.set_random_seed(1)
         key = tf.random.fold_in(tf.constant([seed, 0], tf.int64), number)
-        order = images.shuffle(min(split.examples, 50_000), seed=key[0], reshuffle_each_iteration=False)
+        order = images.shuffle(
+            min(split.examples, 50_000),
+            seed=tf.random.stateless_uniform((), key, None, None, tf.int64),
+            reshuffle_each_iteration=False,
+        )
         batches = _shared(order.batch(batch_size), split.examples, batch_size, processes)
         keys = tf.data.Dataset.counter().map(lambda step: tf.random.fold_in(key, step))
         return tf.data.Dataset.zip(batches, keys)
