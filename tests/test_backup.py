@@ -205,7 +205,7 @@ def test_what_differs_is_named(tmp_path):
     cases = [
         (plain_cnn, {"min_delta": 0.5}, {}, r"ADPrune: min_delta=0.5 \(it has 0.001\)"),
         (plain_cnn, {}, {"epochs": 6}, r"fit: epochs=6 \(it has 5\)"),
-        (wider, {}, {}, r"model: bn1='BatchNormalization\(\(9,\), .*, conv1='Conv2D\(.* and 1 more"),
+        (wider, {}, {}, r"model: bn1='BatchNormalization\(\(9,\), .*, conv1='Conv2D\("),
     ]
     for build, arguments, options, message in cases:
         with pytest.raises(ValueError, match=f"holds the backup of another run. Received: {message}"):
@@ -222,7 +222,8 @@ def test_sigterm_saves_and_exits(tmp_path):
         assert e.value.code == TERMINATED == 143
         assert signal.getsignal(signal.SIGTERM) is before
         assert not (tmp_path / "lock.json").exists()
-    same(fit(plain_cnn, prune(tmp_path)), expected)
+    with pytest.warns(UserWarning, match="is over"):
+        same(fit(plain_cnn, prune(tmp_path)), expected)
 
 
 def test_sigterm_after_a_fit_that_broke_off(tmp_path):

@@ -85,13 +85,14 @@ def test_same_seed_same_order_and_augmentation(tmp_path):
     assert not np.array_equal(a[0], other[0])
 
 
-def test_an_epoch_follows_from_the_seed_and_its_number(tmp_path):
+@pytest.mark.parametrize("augment", ["none", "crop_flip"])
+def test_an_epoch_follows_from_the_seed_and_its_number(tmp_path, augment):
     """Whatever was drawn before: a new process that goes on from it sees the same."""
     path = write_npz(tmp_path / "d.npz")
 
     def epochs(first, count, seed=0, global_seed=0):
         keras.utils.set_random_seed(global_seed)
-        loaded = data.load(path, seed=seed, batch_size=7, augment="crop_flip")
+        loaded = data.load(path, seed=seed, batch_size=7, augment=augment)
         assert loaded.steps == 5
         batches = [x for x, _ in loaded.epochs(first).take(5 * count).as_numpy_iterator()]
         assert [len(x) for x in batches] == [7, 7, 7, 7, 2] * count
