@@ -128,10 +128,10 @@ class Backup(keras.callbacks.Callback):
         self.check("optimizer", _optimizer(self.model.optimizer))
         self._running = self._terminated = self._abandoned = False
         self._skip = 0
+        if not self.model.optimizer.built:  # TensorFlow leaves that to the first step
+            with swap.scope(self.model):
+                self.model.optimizer.build(self.model.trainable_variables)
         if self._found is not None:
-            if not self.model.optimizer.built:  # before pruning: what is inherited is the state's form
-                with swap.scope(self.model):
-                    self.model.optimizer.build(self.model.trainable_variables)
             if self.owner is not None:
                 self.owner.set_state(self._found["owner"])
             self._assign()
@@ -256,9 +256,10 @@ class Backup(keras.callbacks.Callback):
         try:
             self._lock.check()
             store.write(self.directory, self._number + 1, state)
-        except ValueError:
+        except ValueError as e:  # the lock is another's
             self._leave()
-            raise
+            self.close()
+            raise store.BackupError(str(e)) from e
         except OSError as e:
             self._leave()
             self.close()

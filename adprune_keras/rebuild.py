@@ -197,7 +197,8 @@ def _fill(builder, groups, cut):
         if weights and not ruled and (cut.inherits or not op.trainable_variables):
             store = {}
             op.save_own_variables(store)
-            new.load_own_variables(store)
+            # Copies: what is shared JAX gives away in the next step, and the old net may come back.
+            new.load_own_variables({key: ops.convert_to_numpy(v) for key, v in store.items()})
         if not cut.inherits:
             continue
         for old_weight, new_weight in zip(weights, getattr(new, "weights", ()), strict=True):

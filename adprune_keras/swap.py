@@ -128,7 +128,8 @@ def _copy_state(old, new, origins):
             restarted |= _copy_state(value, counterpart, origins)
             done |= {id(v) for v in counterpart.variables}
         elif isinstance(value, keras.Variable):
-            counterpart.assign(value)
+            # A copy: what is shared JAX gives away in the next step, and the old net may come back.
+            counterpart.assign(ops.convert_to_numpy(value))
             done.add(id(counterpart))
         elif _are_slots(value, before) and name not in _NO_SLOTS:
             for variable, slot in zip(before, value, strict=True):

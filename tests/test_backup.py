@@ -89,7 +89,12 @@ def same(one, two):
 @pytest.mark.parametrize(
     ("build", "weights", "save_freq", "places"),
     [
-        (plain_cnn, "inherit", None, [(1, None), (4, 2)]),  # at the prune; in the last epoch
+        (
+            plain_cnn,
+            "inherit",
+            None,
+            [(0, 1), (1, None), (4, 2)],
+        ),  # in the first, at a prune, in the last
         (plain_cnn, "random", 2, [(2, 3), (2, 4)]),  # within the epoch after a prune
         (sequential_cnn, "inherit", 1, [(3, 0)]),
         (dropout_net, "inherit", 2, [(2, 2)]),
@@ -253,6 +258,11 @@ def test_a_state_that_cannot_be_saved(tmp_path, monkeypatch):
         fit(plain_cnn, prune(tmp_path))
     monkeypatch.undo()
     same(fit(plain_cnn, prune(tmp_path)), expected)
+
+
+def test_a_lock_that_was_lost_ends_training(tmp_path):
+    with pytest.raises(store.BackupError, match="This process no longer holds"):
+        fit(plain_cnn, prune(tmp_path), At((tmp_path / "lock.json").unlink, 2))
 
 
 def test_bad_arguments(tmp_path):
