@@ -177,7 +177,7 @@ class _Seconds(keras.callbacks.Callback):
 class _Dense(keras.callbacks.Callback):
     """Keeps the record of a run that does not prune, and ends it where it fails, as `ADPrune` does."""
 
-    def __init__(self, entry, backup):
+    def __init__(self, entry, backup=None):
         super().__init__()
         self.record = [entry]
         self.backup = backup

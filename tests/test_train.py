@@ -150,7 +150,7 @@ def test_training_that_fails(tmp_path):
     last = err.splitlines()[-1]
     assert last.startswith("adprune-train: Training failed in epoch 1: the loss is ")
     assert "Traceback" not in err and err.count("Training failed") == 1
-    assert sorted(p.name for p in directory.iterdir()) == ["flags.txt", "record.jsonl"]
+    assert sorted(p.name for p in directory.iterdir()) == ["backup", "flags.txt", "record.jsonl"]
     found = run.read_run(directory)
     assert (found.nets[-1]["outcome"], found.nets[-1]["epochs"], found.result) == ("failed", 1, None)
     assert last == f"adprune-train: Training {found.nets[-1]['reason']}"
