@@ -85,7 +85,7 @@ class ADPrune(keras.callbacks.Callback):
             `None`.
         sample_places: int or `None`, activations are counted at about so many places of each map
             (H, W), spread over it and others in each image; `None`: at all. Defaults to 16: within
-            0.001 of the exact AE of a layer over 4,000 images, at 1 to 2% of a training step
+            0.001 of the exact AE of a layer over 4,000 images, at about 1% of a training step
             (docs/performance.md).
         backup_dir: str, path or `None` (default). After every epoch the whole state of the `fit` is
             saved there, and the same script, started again, goes on from it: with the same nets,
