@@ -415,7 +415,7 @@ def siblings(callback):
 
     Keras tells no callback of the others. History tells this `fit` from earlier ones.
     """
-    lists = (thing for thing in gc.get_objects() if isinstance(thing, callbacks.CallbackList))
+    lists = (thing for thing in gc.get_objects() if type(thing) is callbacks.CallbackList)
     ours = (each.callbacks for each in lists if callback in each.callbacks)
     return list(next((each for each in ours if callback.model.history in each), [callback]))
 
