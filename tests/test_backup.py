@@ -288,3 +288,4 @@ def test_widths_follow(tmp_path):
         validation_data=images(20, seed=1),
     )  # fmt: skip
     assert layer_widths(model) == callback.record[-1]["widths"]
+    assert model.fit(X, Y, epochs=2, verbose=0).epoch == [0, 1]  # not from where that one went on

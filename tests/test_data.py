@@ -140,11 +140,10 @@ def test_folder_per_class(tmp_path):
     assert split.input_shape == (8, 8, 3)
 
 
-def test_prepared_tfds(tmp_path):
-    """A data set of TensorFlow Datasets, prepared for real, found by its name and loaded."""
-    tfds = pytest.importorskip("tensorflow_datasets")
+def toy_builder(tfds):
+    """Return a builder of 12 x 12 images in three classes, without its splits."""
 
-    class ToyShapes(tfds.core.GeneratorBasedBuilder):
+    class Toy(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self):
@@ -159,6 +158,14 @@ def test_prepared_tfds(tmp_path):
                 homepage="https://example.org/",
             )
 
+    return Toy
+
+
+def test_prepared_tfds(tmp_path):
+    """A data set of TensorFlow Datasets, prepared for real, found by its name and loaded."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    class ToyShapes(toy_builder(tfds)):
         def _split_generators(self, dl_manager):
             return {"train": self._generate_examples(9), "test": self._generate_examples(4)}
 
@@ -183,20 +190,7 @@ def test_labels_of_tfds_outside_the_classes(tmp_path):
     """Test images without labels have -1 there: what is measured on them means nothing."""
     tfds = pytest.importorskip("tensorflow_datasets")
 
-    class Unlabelled(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            features = {
-                "image": tfds.features.Image(shape=(12, 12, 3)),
-                "label": tfds.features.ClassLabel(num_classes=3),
-            }
-            return tfds.core.DatasetInfo(
-                builder=self,
-                features=tfds.features.FeaturesDict(features),
-                supervised_keys=("image", "label"),
-            )
-
+    class Unlabelled(toy_builder(tfds)):
         def _split_generators(self, dl_manager):
             return {"train": self._generate_examples(range(3)), "test": self._generate_examples([-1])}
 
