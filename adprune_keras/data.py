@@ -35,7 +35,9 @@ class Data:
     Attributes:
         train: `tf.data.Dataset` of (float32 images (N, H, W, C), int labels (N,)), shuffled anew
             each time it is run through, augmented.
-        epochs: function of the number of an epoch: the like, without an end, from that epoch on.
+        epochs: function of the number of an epoch: the like, without an end, from that epoch on. On
+            JAX, where all images fit on the one device that trains, a generator that makes its
+            batches there.
             What an epoch holds follows from the seed and its number alone, so that a run that goes
             on in a new process sees what it would have seen.
         steps: int, batches an epoch.
@@ -146,12 +148,15 @@ def load(
     try:
         mean, std = _statistics(train.images)
     except tf.errors.OpError as e:
-        raise ValueError(f"An image cannot be decoded. Received: '{name}': {e.message}") from e
+        raise _undecodable(name, e) from e
     augment = _resolve(augment, shape)
     epochs, steps = _training_batches(train, batch_size, mean, std, augment, seed, processes, replicas)
+    on_device = None
+    if processes[0] * replicas == 1:
+        on_device = _on_device(name, train, batch_size, mean, std, augment, seed)
     return Data(
         train=_any_epoch(epochs, steps, seed),
-        epochs=lambda first: epochs(tf.data.Dataset.range(first, _FOREVER)),
+        epochs=on_device or (lambda first: epochs(tf.data.Dataset.range(first, _FOREVER))),
         steps=steps,
         test=_test_batches(test, batch_size, mean, std, processes, replicas),
         classes=classes,
@@ -440,6 +445,33 @@ def _training_batches(split, batch_size, mean, std, augment, seed, processes, re
         return _scaled(batches, mean, std)
 
     return epochs, _steps(split.examples, batch_size, processes[0] * replicas)
+
+
+def _on_device(name, split, batch_size, mean, std, augment, seed):
+    """Return `resident.epochs` of a split, or `None` where Keras or the device would not have it so."""
+    import keras
+    import tensorflow as tf
+
+    if keras.backend.backend() != "jax":
+        return None
+    import jax
+
+    from adprune_keras import resident
+
+    size = split.examples * split.images.element_spec[0].shape.num_elements()
+    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", _CACHE_BYTES)
+    if size > memory // 8:
+        return None
+    try:
+        parts = list(split.images.batch(1024).as_numpy_iterator())
+    except tf.errors.OpError as e:
+        raise _undecodable(name, e) from e
+    images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return resident.epochs(images, labels, batch_size, mean, std, augment, seed)
+
+
+def _undecodable(name, error):
+    return ValueError(f"An image cannot be decoded. Received: '{name}': {error.message}")
 
 
 def _any_epoch(epochs, steps, seed):

@@ -1,8 +1,8 @@
 """One process against two on one machine: seconds of an epoch, and that both prune alike.
 
-    python benchmarks/scaling.py [--output=scaling.json]
+    python benchmarks/scaling.py [--width_scale=1] [--output=scaling.json]
 
-A quarter-width VGG-11 on the digits at 32 pixels under `keras.distribution.DataParallel` on JAX, with
+A VGG-11 (a quarter of its width by default) on the digits at 32 pixels under `keras.distribution.DataParallel` on JAX, with
 one thread a process, first as one process, then as two on loopback; batch 128 in all. The first epoch
 of each net compiles and is left out.
 """
@@ -24,6 +24,7 @@ EPOCHS, PRUNE_AT = 10, 5
 def define_flags():
     """Define the flags of this benchmark."""
     flags.DEFINE_string("output", None, "A JSON file for the figures.")
+    flags.DEFINE_float("width_scale", 0.25, "Widths against the network's own.")
     flags.DEFINE_bool("child", False, "Be one of the processes, and print what it measured.")
 
 
@@ -38,7 +39,7 @@ def child():
     dataset = data.load(
         "digits", batch_size=128, image_size=32, train_examples=11 * 128, processes=(many, process)
     )
-    model = setting.network("VGG11", dataset.classes, width_scale=0.25, channels=1)
+    model = setting.network("VGG11", dataset.classes, FLAGS.width_scale, channels=1)
     prune, epochs = ADPrune(prune_at=[PRUNE_AT], seed=0, verbose=0), setting.Epochs()
     with devices.together(many, process):
         history = model.fit(
@@ -65,7 +66,7 @@ def train(many):
     }
     own |= {"KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}"}
     own |= {"KERAS_DISTRIBUTION_NUM_PROCESSES": str(many)}
-    command = [sys.executable, __file__, "--child"]
+    command = [sys.executable, __file__, "--child", f"--width_scale={FLAGS.width_scale}"]
     started = [
         subprocess.Popen(
             command,

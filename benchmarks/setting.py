@@ -27,6 +27,11 @@ def network(name, classes, width_scale, channels=3):
     widths = models.default_widths(name)
     widths = {layer: max(1, round(width * width_scale)) for layer, width in widths.items()}
     model = models.NETWORKS[name](input_shape=(32, 32, channels), classes=classes, widths=widths)
+    return compile_it(model)
+
+
+def compile_it(model):
+    """Compile a network as all benchmarks do, and return it."""
     optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
     model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=jit_compile())
     return model

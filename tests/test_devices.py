@@ -22,7 +22,7 @@ from toys import compiled, images
 from adprune_keras import ADPrune
 from adprune_keras.devices import together
 
-how, process, port, directory = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+how, process, port, directory, fault = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
 many, scope = 1, contextlib.nullcontext()
 if how == "mirrored":
     import tensorflow as tf
@@ -32,7 +32,7 @@ if how == "mirrored":
 elif how == "data_parallel":
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     assert len(keras.distribution.list_devices()) == 2
-elif how in ("processes", "killed", "resumed"):
+elif how == "processes":
     many = 2
     keras.distribution.initialize(f"127.0.0.1:{port}", many, process)
     keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
@@ -52,18 +52,26 @@ x, y = images(128)
 backup = {"backup_dir": f"{directory}/{process}", "save_freq": 3} if directory else {}
 prune = ADPrune(prune_at=[2, 4], sample_places=None, seed=1, verbose=0, **backup)
 
-began = 9
-def perhaps_die(epoch, logs):
-    global began
-    began = min(began, epoch)
-    if how == "killed" and process == 1 and epoch == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
+class Fault(keras.callbacks.Callback):
+    began = 9
 
-die = keras.callbacks.LambdaCallback(on_epoch_end=perhaps_die)
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if fault == "terminated" and (self.epoch, batch) == (2, 1 + process):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.began = min(self.began, epoch)
+        if fault == "killed" and epoch == 2 and process == many - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+watch = Fault()
 with together(many, process):
     history = model.fit(
         x[process::many], y[process::many], batch_size=32 // many, epochs=6, shuffle=False, verbose=0,
-        callbacks=[prune, die],
+        callbacks=[prune, watch],
     )
 same = True
 for variable in model.variables:
@@ -76,7 +84,7 @@ for variable in model.variables:
         continue
     same &= len(copies) == 2 and all(np.array_equal(c, copies[0]) for c in copies)
 print(json.dumps({
-    "began": began,
+    "began": watch.began,
     "same": bool(same),
     "weights": hashlib.sha256(b"".join(w.tobytes() for w in model.get_weights())).hexdigest(),
     "widths": [net["widths"] for net in prune.record],
@@ -87,7 +95,7 @@ print(json.dumps({
 """
 
 
-def start(backend, how, process=0, port=0, directory=""):
+def start(backend, how, process=0, port=0, directory="", fault=""):
     env = os.environ | {
         "KERAS_BACKEND": backend,
         "CUDA_VISIBLE_DEVICES": "",
@@ -95,8 +103,14 @@ def start(backend, how, process=0, port=0, directory=""):
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2" if how == "data_parallel" else "",
         "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
     }
-    command = [sys.executable, "-c", SCRIPT, how, str(process), str(port), str(directory)]
+    arguments = [how, str(process), str(port), str(directory), fault]
+    command = [sys.executable, "-c", SCRIPT, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def start_two(directory="", fault=""):
+    port = free_port()
+    return [start("jax", "processes", i, port, directory, fault) for i in range(2)]
 
 
 def finish(processes):
@@ -143,31 +157,32 @@ def test_two_devices_do_what_one_does(backend, how):
 
 def test_two_processes_do_what_one_does():
     pytest.importorskip("jax")
-    port = free_port()
-    together = [start("jax", "processes", i, port) for i in range(2)]
-    one, first, second = results([start("jax", "one"), *together])
+    one, first, second = results([start("jax", "one"), *start_two()])
     assert first == second
     assert first["began"] == 0
     agree(one, first)
 
 
-def test_process_whose_partner_is_killed_ends_and_says_so():
+@pytest.mark.parametrize("fault", ["killed", "terminated"])
+def test_processes_started_again_go_on_from_the_chiefs_backup(tmp_path, fault):
     pytest.importorskip("jax")
-    port = free_port()
-    (code, _, error), (killed, _, _) = finish([start("jax", "killed", i, port) for i in range(2)])
-    assert killed == -9
-    assert code == 1
-    assert "Process 0 of 2 stops: it failed, or lost one of the others" in error
-
-
-def test_processes_started_again_go_on_from_the_chiefs_backup(tmp_path):
-    pytest.importorskip("jax")
-    port = free_port()
-    expected, _ = results([start("jax", "processes", i, port) for i in range(2)])
-    port = free_port()
-    finish([start("jax", "killed", i, port, tmp_path) for i in range(2)])
-    port = free_port()
-    first, second = results([start("jax", "resumed", i, port, tmp_path) for i in range(2)])
+    expected, _ = results(start_two())
+    (chief, _, error), (other, _, _) = finish(start_two(tmp_path, fault))
+    if fault == "killed":
+        assert (chief, other) == (1, -9)
+        assert "Process 0 of 2 stops: it failed, or lost one of the others" in error
+    else:
+        assert chief == 143
+    first, second = results(start_two(tmp_path))
     assert first == second == expected | {"began": first["began"]}
-    assert first["began"] >= 2
+    assert first["began"] == 2
     assert [p.name for p in tmp_path.iterdir()] == ["0"]
+
+
+def test_mirrored_devices_go_on_from_within_an_epoch(tmp_path):
+    (expected,) = results([start("tensorflow", "mirrored")])
+    ((code, _, _),) = finish([start("tensorflow", "mirrored", 0, 0, tmp_path, "terminated")])
+    assert code == 143
+    (found,) = results([start("tensorflow", "mirrored", 0, 0, tmp_path)])
+    assert found == expected | {"began": 2}
+    assert found["same"]
