@@ -5,6 +5,7 @@ a directory with one folder per class, or any image data set of TensorFlow Datas
 Pixels leave here as float32, scaled per channel to mean 0 and deviation 1 over the training images.
 """
 
+import contextlib
 import difflib
 import math
 import pathlib
@@ -145,10 +146,8 @@ def load(
             "Give `image_size` to resize them all."
         )
     _check(name, (train, test), classes, batch_size, processes[0] * replicas)
-    try:
+    with reading(name):
         mean, std = _statistics(train.images)
-    except tf.errors.OpError as e:
-        raise _undecodable(name, e) from e
     augment = _resolve(augment, shape)
     epochs, steps = _training_batches(train, batch_size, mean, std, augment, seed, processes, replicas)
     on_device = None
@@ -166,6 +165,25 @@ def load(
         train_examples=train.examples,
         test_examples=test.examples,
     )
+
+
+@contextlib.contextmanager
+def reading(name):
+    """Run a block that reads images: one that cannot be decoded is a `ValueError` that names the set.
+
+    Headers are looked at when a set is loaded; what lies behind them shows when it is read.
+
+    Args:
+        name: str, as `load` takes it.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as e:
+        if "decod" not in str(e).lower():
+            raise
+        raise ValueError(f"An image cannot be decoded. Received: '{name}': {e.message}") from e
 
 
 def _check(name, splits, classes, batch_size, devices):
@@ -450,7 +468,6 @@ def _training_batches(split, batch_size, mean, std, augment, seed, processes, re
 def _on_device(name, split, batch_size, mean, std, augment, seed):
     """Return `resident.epochs` of a split, or `None` where Keras or the device would not have it so."""
     import keras
-    import tensorflow as tf
 
     if keras.backend.backend() != "jax":
         return None
@@ -462,16 +479,10 @@ def _on_device(name, split, batch_size, mean, std, augment, seed):
     memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", _CACHE_BYTES)
     if size > memory // 8:
         return None
-    try:
+    with reading(name):
         parts = list(split.images.batch(1024).as_numpy_iterator())
-    except tf.errors.OpError as e:
-        raise _undecodable(name, e) from e
     images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
     return resident.epochs(images, labels, batch_size, mean, std, augment, seed)
-
-
-def _undecodable(name, error):
-    return ValueError(f"An image cannot be decoded. Received: '{name}': {error.message}")
 
 
 def _any_epoch(epochs, steps, seed):

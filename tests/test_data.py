@@ -370,6 +370,26 @@ def test_image_bomb_in_a_class_folder(tmp_path):
         data.load(str(tmp_path), seed=1)
 
 
+def test_image_that_breaks_when_it_is_read(tmp_path):
+    """Statistics look at training images alone; that a test image is cut off shows later."""
+    import tensorflow as tf
+
+    for part in ("train", "test"):
+        for label in ("cat", "dog"):
+            folder = tmp_path / part / label
+            folder.mkdir(parents=True)
+            keras.utils.save_img(folder / "0.png", np.zeros((9, 9, 3)))
+    (tmp_path / "test" / "dog" / "0.png").write_bytes(png(9, 9)[:-30])
+    loaded = data.load(str(tmp_path))
+    with (
+        pytest.raises(ValueError, match="An image cannot be decoded. Received: 'mine'"),
+        data.reading("mine"),
+    ):
+        list(loaded.test)
+    with pytest.raises(tf.errors.InvalidArgumentError), data.reading("mine"):  # not an image's fault
+        tf.reshape(tf.zeros(3), [2])
+
+
 @pytest.mark.parametrize("name", ["huggingface:some_set", "user:toy", "../x", "a b", "x:y:z", ""])
 def test_names_that_would_lead_elsewhere(name):
     """TensorFlow Datasets fetches and runs the code of a data set in a namespace."""
