@@ -11,7 +11,7 @@ import numpy as np
 from adprune_keras import faults, run
 from adprune_keras.accounting import COUNTS, cost, cost_after, ops_reduction, params_reduction
 from adprune_keras.backup import Backup
-from adprune_keras.cut import Cut, choose
+from adprune_keras.cut import densest
 from adprune_keras.groups import SHORTCUTS, find_groups
 from adprune_keras.rebuild import WEIGHTS, rebuild
 from adprune_keras.schedule import (
@@ -349,7 +349,7 @@ class ADPrune(keras.callbacks.Callback):
             self._pending = decision, widths, density.channels, last
         elif decision.action == KEEP:
             self._final_since, self._previous = done, None
-            self._say(f"epoch {done}: net{self._net} is the final net: {decision.reason}.")
+            self._say(f"after epoch {done}: net{self._net} is the final net: {decision.reason}.")
         elif decision.action == STOP:
             self.model.stop_training = True
 
@@ -416,7 +416,13 @@ class ADPrune(keras.callbacks.Callback):
         over = decision.action == ROLLBACK or reached
         if over or is_last(self.schedule, self._net, done, self._epochs):
             self._final_since, self._previous = done, None  # nothing to go back to any more
-        self._say(f"epoch {done}: net{before} -> net{self._net}: {decision.reason}. {self._saved()}")
+        entry, was = self.record[-1], self.record[-2]
+        how = "pruned to" if decision.action == PRUNE else "back at"
+        channels = sum(entry["widths"].values()), sum(was["widths"].values())
+        self._say(
+            f"after epoch {done}: net{before} -> net{self._net}, {how} {channels[0]:,} channels from "
+            f"{channels[1]:,}, because {decision.reason}. {_saved(entry)}"
+        )
 
     def _shrink(self, widths, densities, number):
         """Put the next net of net `number` in its place."""
@@ -457,12 +463,7 @@ class ADPrune(keras.callbacks.Callback):
         return within_budget(widths, wanted, reduction, self.target_ops_reduction, multiples)
 
     def _cost_after(self, groups, widths, densities, owners=()):
-        kept = None
-        if self.weights == "inherit":
-            sizes = {g.owner: g.width for g in groups.groups}
-            channels = {n: np.broadcast_to(d, sizes[n]) for n, d in densities.items() if n in sizes}
-            kept = choose(groups, widths, channels)
-        return cost_after(Cut(groups, widths, kept), owners)
+        return cost_after(densest(groups, widths, densities, self.weights == "inherit"), owners)
 
     def _open_entry(self, done, seconds):
         counted = self._baseline
@@ -474,16 +475,6 @@ class ADPrune(keras.callbacks.Callback):
         time_first_step(self.model, lambda spent: entry.update(retrace_seconds=spent))
         self.record.append(entry)
 
-    def _saved(self):
-        entry = self.record[-1]
-        if entry["ops_reduction"] is None:
-            return "What it saves cannot be counted."
-        ops, params = entry["ops_reduction"], entry["params_reduction"]
-        return (
-            f"Against net0: OPS {ops['paper']:.2f}x, parameters {params['paper']:.2f}x (paper count); "
-            f"OPS {ops['deployed']:.2f}x, parameters {params['deployed']:.2f}x (deployed count)."
-        )
-
     def _why_not(self, series):
         if len(series) < 2:
             return "No net was pruned: fewer than two epochs were trained."
@@ -492,8 +483,8 @@ class ADPrune(keras.callbacks.Callback):
             return f"No net was pruned: training ended before an epoch of prune_at={s.prune_at}."
         return (
             f"No net was pruned: AE changed by {series[-1] - series[-2]:+.4f} in the last epoch, and "
-            f"rho asks for |delta| < {s.min_delta:g} in {s.patience} consecutive epochs after the "
-            f"first {s.min_epochs}. Raise min_delta, lower patience, or train longer."
+            f"must change by less than {s.min_delta:g} in each of {s.patience} epochs in a row, after "
+            f"the first {s.min_epochs}. Raise min_delta, lower patience, or train longer."
         )
 
     def _say(self, line):
@@ -547,6 +538,18 @@ def end_if_failed(model, entry, logs, done, densities=None):
         warnings.warn(f"Training {entry['reason']}", stacklevel=3)
         model.stop_training = True
     return fault is not None
+
+
+def _saved(entry):
+    """What a net saves against net0, in words."""
+    if entry["ops_reduction"] is None:
+        return "What it saves cannot be counted."
+    counts = " / ".join(COUNTS)
+    ops, params = (
+        " / ".join(f"{entry[what][count]:.2f}x" for count in COUNTS)
+        for what in ("ops_reduction", "params_reduction")
+    )
+    return f"Against net0: {ops} fewer MACs, {params} fewer parameters ({counts} count)."
 
 
 def _costs(baseline, counted):

@@ -1,17 +1,70 @@
-"""What the three commands share: flags in; one line on stderr and exit status 1 where they fail."""
+"""What the commands share: flags in, in groups; one line on stderr and exit status 1 where they fail."""
 
+import inspect
 import os
 import pathlib
+import shutil
 import stat
 import sys
+import textwrap
 
 from absl import app, flags, logging
 
+from adprune_keras.names import did_you_mean
+
 _MOST_FLAGFILE, _MOST_FLAGFILES = 1 << 20, 100  # bytes; how many
+_WIDEST, _LEFT = 100, 26  # columns of a help text, and of its names of flags
+_FOOT = "--flagfile=FILE reads flags from a file, one a line. --helpfull shows every flag, absl's too."
 
 
-def run(name, act):
-    """Parse the flags and run a command; arguments as in `attempt`."""
+class Choice(flags.EnumParser):
+    """A flag's value that is one of some words; a misspelt one is told the nearest."""
+
+    def parse(self, argument):
+        """Return the word, or raise `ValueError`."""
+        if argument not in self.enum_values:
+            near = did_you_mean(str(argument), self.enum_values)
+            raise ValueError(f"value should be one of <{'|'.join(self.enum_values)}>.{near}")
+        return argument
+
+
+class Show(flags.BooleanFlag):
+    """A flag that prints a text in place of everything else, as --help does.
+
+    Args:
+        name: str, of the flag.
+        about: str, its help.
+        text: function that returns what is printed.
+        short_name: str of one letter, or `None`.
+    """
+
+    def __init__(self, name, about, text, short_name=None):
+        super().__init__(name, False, about, short_name=short_name, allow_override=True)
+        self.text = text
+
+    def parse(self, argument):
+        """Print, and end the program."""
+        super().parse(argument)
+        if self.value:
+            print(self.text())
+            sys.exit(0)
+
+
+def run(name, act, groups=None):
+    """Parse the flags and run a command.
+
+    Args:
+        name: str, of the command.
+        act: as in `attempt`; the docstring of its module is the head of the help.
+        groups: `{title: list of what flags.DEFINE_... returned}` for `--help`. Defaults to `None`: the
+            flags of the module of `act`, without titles.
+    """
+    module = inspect.getmodule(act)
+    if groups is None:
+        groups = {"Flags": flags.FLAGS.get_key_flags_for_module(module)}
+    app.define_help_flags()
+    about = inspect.getdoc(module)
+    flags.DEFINE_flag(Show("help", "Show this help.", lambda: help_text(about, groups), "h"))
     app.run(lambda argv: attempt(name, act, argv), flags_parser=parse)
 
 
@@ -20,16 +73,17 @@ def attempt(name, act, argv):
 
     Args:
         name: str, of the command.
-        act: function without arguments. A `ValueError` (what it was given) or an `OSError` (a file) that
-            it raises ends the command with one line (`--verbosity=1` shows where it came from); anything
-            else is a bug, and shows its traceback.
+        act: function without arguments. A `ValueError` or `UsageError` (what it was given), an `OSError`
+            (a file) or an `ImportError` (a package that is missing) that it raises ends the command with
+            one line (`--verbosity=1` shows where it came from); anything else is a bug, and shows its
+            traceback.
         argv: list of str, the arguments that are no flags, the name of the program first.
     """
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}. All settings are flags.")
     try:
+        if len(argv) > 1:
+            raise app.UsageError(f"Unexpected arguments: {argv[1:]}. All settings are flags.")
         act()
-    except (ValueError, OSError) as e:
+    except (ValueError, OSError, ImportError, app.UsageError) as e:
         logging.debug("%s failed here:", name, exc_info=True)
         sys.exit(one_line(f"{name}: {e}"))
 
@@ -47,13 +101,81 @@ def parse(argv):
         _check_flagfiles(argv[1:], 0)
         return flags.FLAGS(argv)
     except (flags.Error, ValueError, OSError, RecursionError) as e:
-        sys.exit(one_line(f"{pathlib.Path(argv[0]).name}: {e} (--helpfull shows all flags.)"))
+        sys.exit(one_line(f"{pathlib.Path(argv[0]).name}: {e} (--help shows all flags.)"))
+
+
+def help_text(about, groups):
+    """Return a command's help: its flags under the titles of their groups, with their defaults.
+
+    Args:
+        about: str, what the command does.
+        groups: `{title: list of flags, or of what flags.DEFINE_... returned}`.
+    """
+    width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
+    lines = [about.strip()]
+    for title, members in groups.items():
+        lines += ["", f"{title}:"]
+        for member in members:
+            flag = flags.FLAGS[member.name]
+            left = f"  {_shown(flag)}"
+            body = textwrap.wrap(
+                _explained(flag), width, initial_indent=" " * _LEFT, subsequent_indent=" " * _LEFT
+            )
+            if len(left) < _LEFT - 1:
+                body[0] = left + body[0][len(left) :]
+            else:
+                lines.append(left)
+            lines += body
+    return "\n".join([*lines, "", *textwrap.wrap(_FOOT, width)])
+
+
+def _shown(flag):
+    """A flag as it is typed, with its default."""
+    if flag.boolean:
+        return f"--{flag.name}" if isinstance(flag, Show) else f"--[no]{flag.name}"
+    if flag.default is None:
+        return f"--{flag.name}=..."
+    value = flag.default
+    return f"--{flag.name}={','.join(value) if isinstance(value, list) else value}"
+
+
+def _explained(flag):
+    values = getattr(flag.parser, "enum_values", None)
+    text = " ".join(flag.help.split()).removesuffix("; repeat this option to specify a list of values")
+    if values:  # absl's own enum flags have them in their help
+        text = f"{text.removeprefix(f'<{chr(124).join(values)}>: ')} One of {', '.join(values)}."
+    if flag.boolean and not isinstance(flag, Show):
+        text += f" Default: {'on' if flag.default else 'off'}."
+    return text
 
 
 def one_line(text):
     """Return a message without line breaks, and not longer than a screen."""
     line = " ".join(str(text).split())
     return line if len(line) <= 2000 else f"{line[:2000]} ..."
+
+
+def flagfiles():
+    """Return the flagfiles at hand, as sorted paths.
+
+    Those of `configs/` in the working directory, or else of the clone that this package is imported
+    from; none where it was installed from elsewhere.
+    """
+    for folder in (pathlib.Path("configs"), pathlib.Path(__file__).resolve().parent.parent / "configs"):
+        if found := sorted(file for file in folder.glob("*.flags") if file.is_file()):
+            return found
+    return []
+
+
+def _no_flagfile(path):
+    """Say that there is no such flagfile, and which there are."""
+    wanted = pathlib.Path(path)
+    beside = sorted(wanted.parent.glob("*.flags")) or flagfiles()
+    near = did_you_mean(wanted.stem, [file.stem for file in beside])
+    at_hand = f" At hand: {', '.join(map(str, beside))}." if beside else ""
+    return ValueError(
+        f"Unable to open flagfile: there is no such file. Received: {path}.{near}{at_hand}"
+    )
 
 
 def _check_flagfiles(arguments, before, stack=()):
@@ -67,8 +189,10 @@ def _check_flagfiles(arguments, before, stack=()):
             continue
         path = path if equals else (*arguments, "")[at + 1]
         path = os.path.expanduser(path.strip().strip("\"'"))
-        if not path or path in stack or not os.path.exists(path):
+        if not path or path in stack:
             continue  # absl has its say on these
+        if not os.path.exists(path):
+            raise _no_flagfile(path)
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_FLAGFILE:
             raise ValueError(

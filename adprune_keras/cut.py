@@ -82,6 +82,23 @@ class Cut:
         )
 
 
+def densest(groups, widths, densities, inherits=True):
+    """Return the `Cut` that a prune makes, whose densest channels stay.
+
+    Args:
+        groups: `Groups` of the network.
+        widths: `{layer name: new width}`.
+        densities: `{layer name: density of each channel, or one number}`; others' are ignored.
+        inherits: bool, whether weights are inherited; else only the number of channels counts.
+    """
+    kept = None
+    if inherits:
+        sizes = {g.owner: g.width for g in groups.groups}
+        channels = {n: np.broadcast_to(d, sizes[n]) for n, d in densities.items() if n in sizes}
+        kept = choose(groups, widths, channels)
+    return Cut(groups, widths, kept)
+
+
 def choose(groups, widths, densities=None, seed=None):
     """Choose the channels that stay: the densest, or without densities at random.
 

@@ -6,7 +6,6 @@ Pixels leave here as float32, scaled per channel to mean 0 and deviation 1 over 
 """
 
 import contextlib
-import difflib
 import math
 import pathlib
 import re
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from adprune_keras import limits
+from adprune_keras.names import did_you_mean
 
 AUGMENTATIONS = ("auto", "none", "crop", "crop_flip")
 _NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -323,11 +323,10 @@ def _tfds(name, data_dir, download):
         builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except (tfds.core.DatasetNotFoundError, ValueError) as e:
         known = ["digits", *tfds.list_builders(with_community_datasets=False)]
-        close = difflib.get_close_matches(name, known, n=3)
-        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ValueError(
             "A data set is 'digits', an .npz file, a directory with one folder per class, or a name "
-            f"of TensorFlow Datasets. Received: {name!r}, which is none of them.{hint}"
+            f"of TensorFlow Datasets. Received: {name!r}, which is none of them."
+            f"{did_you_mean(name, known)}"
         ) from e
     if not builder.is_prepared():
         _fetch(builder, name, download)

@@ -7,6 +7,7 @@ final.keras    the final network, plain Keras
 summary.md     the table
 density.png    accuracy and activation density over the epochs
 maps.npz       what the ReLUs of each net put out for one test image
+tensorboard/   what TensorBoard shows, with --tensorboard
 backup/        the state of a run that goes on, and its lock
 export/        what `adprune-export` made of it
 report/        what `adprune-report` made of it
@@ -117,15 +118,17 @@ def check(directory, overwrite=False, resume=False):
         )
 
 
-def create(directory, overwrite=False):
+def create(directory, overwrite=False, resume=False):
     """Make a run directory and return its path; arguments and errors as in `check`.
 
-    Overwriting removes the files of the run that is there, and nothing else; its backups stay.
+    The files of the run that is there go, and nothing else; its backups stay, and where it goes on what
+    TensorBoard shows of it.
     """
-    check(directory, overwrite)
+    check(directory, overwrite, resume)
     path = pathlib.Path(directory)
     path.mkdir(parents=True, exist_ok=True)
-    for file in (*(path / name for name in _FILES), *(path / "export").glob("*")):
+    events = () if resume else board_path(path).glob("*/events.out.tfevents.*")
+    for file in (*(path / name for name in _FILES), *(path / "export").glob("*"), *events):
         if file.is_file():
             file.unlink()
     tidy(path)
@@ -135,6 +138,11 @@ def create(directory, overwrite=False):
 def backup_path(directory):
     """Return where a run's backups are."""
     return pathlib.Path(directory) / "backup"
+
+
+def board_path(directory):
+    """Return where a run's TensorBoard files are."""
+    return pathlib.Path(directory) / "tensorboard"
 
 
 def is_over(directory):

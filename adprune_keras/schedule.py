@@ -155,13 +155,13 @@ def decide(schedule, series, net, done, epochs, final_since=None):
     if not saturated(series, schedule.min_delta, schedule.patience, schedule.min_epochs):
         return Decision(TRAIN)
     saturation = (
-        f"AE saturated at {series[-1]:.3f}: |delta| < {schedule.min_delta:g} "
-        f"for {schedule.patience} epochs"
+        f"AE saturated at {series[-1]:.3f} (it changed by less than {schedule.min_delta:g} in each of "
+        f"{schedule.patience} epochs)"
     )
     # Delta judges the last prune, and net0 had none: in its first epochs AE of a net with batch norm
     # rises from where initialisation put it, redundant or not.
     if net > 0 and profile(series, schedule.min_delta) == "concave":
-        rising = f"{saturation}, but rising by {slope(series):.4f} an epoch over net{net}"
+        rising = f"{saturation}, but rose by {slope(series):.4f} an epoch over net{net}"
         if schedule.rollback:
             return Decision(ROLLBACK, f"{rising}: the last prune went too far")
         return Decision(KEEP, f"{rising}: pruning ends here")

@@ -9,6 +9,7 @@ case that hypothesis finds, and ends the run with 1. `tests/test_fuzz.py` runs a
 
 import collections
 import contextlib
+import functools
 import io
 import json
 import os
@@ -28,16 +29,37 @@ import zlib
 import keras
 import numpy as np
 from absl import app, flags, logging
-from absl.testing import flagsaver
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adprune_keras import command, data, limits, report, run, schema, tables, train, widths
+from adprune_keras import (
+    command,
+    data,
+    limits,
+    models,
+    plan,
+    recipe,
+    report,
+    run,
+    schema,
+    tables,
+    train,
+    widths,
+)
 from adprune_keras.accounting import COUNTS
 from adprune_keras.models import plans
 
 SECONDS = 60  # that a case may take
-SHARES = {"flags": 1, "flagfiles": 2, "records": 3, "widths": 3, "npz": 2, "maps": 1, "zips": 2}
+SHARES = {
+    "flags": 1,
+    "plans": 1,
+    "flagfiles": 2,
+    "records": 3,
+    "widths": 3,
+    "npz": 2,
+    "maps": 1,
+    "zips": 2,
+}
 
 # --- flags
 
@@ -112,21 +134,22 @@ _BASE = ["--dataset=digits", "--network=VGG11", "--width_scale=0.03125", "--trai
 _BASE += ["--test_examples=9"]
 
 
+_VALUES = {"dataset": _DATASETS, "include": _NAMES_OF_LAYERS, "exclude": _NAMES_OF_LAYERS}
+_VALUES |= {"model": ["net.keras", "bad.npz", "bad.keras", "empty", "/dev/zero", "no.keras"]}
+_VALUES |= {"output": ["new.keras", "net.keras", "new.h5", "no/new.keras", "empty", "/dev/null"]}
+
+
 @st.composite
-def arguments(draw):
-    """Draw a command line of `adprune-train`: mostly its own flags, mostly with wrong values."""
-    found = []
+def arguments(draw, of="train"):
+    """Draw a command line of a command: mostly its own flags, mostly with wrong values."""
+    found, known = [], _FLAGS_OF[of]()
     for _ in range(draw(st.integers(0, 4))):
-        name = draw(st.sampled_from([*_own_flags(), "flagfil"]))
-        kind = flags.FLAGS[name].flag_type() if name in flags.FLAGS else ""
-        values = _TYPED.get(kind, _WORDS)
-        values = {"dataset": _DATASETS, "include": _NAMES_OF_LAYERS, "exclude": _NAMES_OF_LAYERS}.get(
-            name, values
-        )
+        name = draw(st.sampled_from([*known, "flagfil"]))
+        flag = known.get(name)
+        kind = flag.flag_type() if flag else ""
+        values = _VALUES.get(name, _TYPED.get(kind, _WORDS))
         if kind == "string enum" and name != "network":  # other networks take a minute to build
-            values = [
-                value for value in flags.FLAGS[name].parser.enum_values if value != "data_parallel"
-            ]
+            values = [value for value in flag.parser.enum_values if value != "data_parallel"]
         value = draw(st.sampled_from(values))
         if draw(st.integers(0, 9)) == 0:
             value = draw(st.sampled_from(_WORDS + _LISTS) | st.text(max_size=8))
@@ -135,21 +158,64 @@ def arguments(draw):
     return found
 
 
-def _own_flags():
-    if "run_dir" not in flags.FLAGS:
-        train.define_flags()  # not earlier: this program has flags of its own
-    return [flag.name for flag in flags.FLAGS.get_key_flags_for_module(train)]
+@contextlib.contextmanager
+def _flags_of(command_):
+    """The flags of a command, for a while: two commands have some of the same name."""
+    before = set(flags.FLAGS)
+    groups = command_.define_flags()
+    try:
+        yield {flag.name: flags.FLAGS[flag.name] for members in groups.values() for flag in members}
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
 
 
-def _saved_flags():
-    _own_flags()
-    return flagsaver.save_flag_values()
+@functools.cache
+def _known(command_):
+    with _flags_of(command_) as known:
+        return known
+
+
+_FLAGS_OF = {"train": lambda: _known(train), "plan": lambda: _known(plan)}
 
 
 def try_flags(found):
     """Everything that `adprune-train` does up to its first step."""
     with _folder() as folder:
         _train(["adprune-train", *_BASE, "--run_dir=run", "--epochs=2", *found], folder)
+
+
+_PLAN = ["--width_scale=0.03125", "--network=VGG11", "--input_shape=8,8,1", "--examples=50"]
+
+
+def try_plan(found):
+    """Everything that `adprune-plan` does."""
+    with _folder() as folder, _flags_of(plan), _inside(folder):
+        _net().save(folder / "net.keras")
+        (folder / "bad.keras").write_bytes(b"PK\x03\x04")
+        argv = [] if any(text.startswith("--model") for text in found) else _PLAN
+        command.attempt("adprune-plan", plan.act, command.parse(["adprune-plan", *argv, *found]))
+        assert {path.name for path in folder.glob("*")} <= {
+            *("net.keras", "bad.keras", "bad.npz", "empty", "new.keras")
+        }
+
+
+@functools.cache
+def _net():
+    return models.VGG11(input_shape=(8, 8, 1), widths=[4] * 8)
+
+
+@contextlib.contextmanager
+def _inside(folder):
+    """A folder with some things in it as the working directory."""
+    home = pathlib.Path.cwd()
+    os.chdir(folder)
+    (folder / "empty").mkdir()
+    (folder / "bad.npz").write_bytes(b"PK\x03\x04")
+    try:
+        yield
+    finally:
+        os.chdir(home)
 
 
 class _Enough(Exception):
@@ -166,18 +232,11 @@ def _begin(model, x, callbacks=(), **_):
 
 def _train(argv, folder):
     fit, keras.Model.fit = keras.Model.fit, _begin
-    home, saved = pathlib.Path.cwd(), _saved_flags()
-    os.chdir(folder)
-    (folder / "empty").mkdir()
-    (folder / "bad.npz").write_bytes(b"PK\x03\x04")
     try:
-        rest = command.parse(argv)
-        with contextlib.suppress(_Enough):
-            command.attempt("adprune-train", train.train, rest)
+        with _flags_of(train), _inside(folder), contextlib.suppress(_Enough):
+            command.attempt("adprune-train", train.train, command.parse(argv))
     finally:
-        os.chdir(home)
         keras.Model.fit = fit
-        flagsaver.restore_flag_values(saved)
 
 
 # --- flagfiles
@@ -204,13 +263,8 @@ def try_flagfile(found):
     with _folder() as folder:
         (folder / "f").write_bytes(first)
         (folder / "g").write_bytes(second)
-        home, saved = pathlib.Path.cwd(), _saved_flags()
-        os.chdir(folder)
-        try:
+        with _flags_of(train), _inside(folder):
             command.parse(["adprune-train", *_BASE, "--run_dir=run", "--flagfile=f"])
-        finally:
-            os.chdir(home)
-            flagsaver.restore_flag_values(saved)
 
 
 # --- records
@@ -359,7 +413,7 @@ def try_record(found):
             tables.summary(one.nets).encode()
         values = run.settings(one)
         if values.widths is not None or values.width_scale != 0.25:
-            train.check_widths(values)
+            recipe.check_widths(values)
         json.dumps(run.plain([entry["widths"] for entry in one.nets]), allow_nan=False)
 
 
@@ -590,6 +644,7 @@ def try_zip(content):
 
 KINDS = {
     "flags": (arguments(), try_flags),
+    "plans": (arguments(of="plan"), try_plan),
     "flagfiles": (flagfiles, try_flagfile),
     "records": (records(), try_record),
     "widths": (width_cases, try_widths),

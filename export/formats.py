@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from adprune_keras.names import did_you_mean
+
 
 @dataclass(frozen=True)
 class Format:
@@ -68,8 +70,9 @@ def resolve(formats):
     names = [str(f) for f in formats]
     unknown = [n for n in names if n not in FORMATS and n != "all"]
     if unknown or not names:
+        near = did_you_mean(unknown[0], ["all", *FORMATS]) if unknown else ""
         raise ValueError(
             f"Unknown export format. Expected one or more of {['all', *FORMATS]}. "
-            f"Received: {unknown or names}"
+            f"Received: {unknown or names}.{near}"
         )
     return list(FORMATS) if "all" in names else list(dict.fromkeys(names))

@@ -23,41 +23,59 @@ _FORMATS = "; ".join(f"{name}: {form.about}" for name, form in FORMATS.items())
 
 
 def define_flags():
-    """Define the flags of `adprune-export`."""
-    flags.DEFINE_string("run_dir", None, "Run directory written by adprune-train.")
-    flags.DEFINE_string("model", None, "A .keras file, instead of a run directory.")
-    flags.DEFINE_list("formats", ["onnx", "tflite"], f"Formats, or all. {_FORMATS}.")
-    flags.DEFINE_string("output_dir", None, "Where the files go; default: export/ beside the model.")
-    flags.DEFINE_string(
-        "dataset",
-        None,
-        "With --model: data set whose test images the files are checked on, and whose training images "
-        "calibrate int8, as in adprune-train.",
-    )
-    flags.DEFINE_integer("batch_size", None, "Fix the batch of the files; default: dynamic.", 1)
-    flags.DEFINE_bool(
-        "pixel_input", False, "Files take uint8 pixels and normalise them: what a camera gives."
-    )
-    flags.DEFINE_float(
-        "accuracy_points",
-        None,
-        "Accuracy that a file may lose against Keras, in points; default: 0.1 for float, 1.0 for int8.",
-        0.0,
-    )
-    flags.DEFINE_bool(
-        "latency",
-        False,
-        "Time the files on one thread beside the network before pruning, in the same formats, and write "
-        "latency.json beside them.",
-    )
-    flags.DEFINE_string(
-        "baseline",
-        None,
-        "With --model and --latency: .keras file of the network before pruning. A run knows its own.",
-    )
+    """Define the flags of `adprune-export`; return them as `{title: list}`."""
+    return {
+        "Input (one of the first two)": [
+            flags.DEFINE_string("run_dir", None, "Run directory written by adprune-train."),
+            flags.DEFINE_string("model", None, "A .keras file, instead of a run directory."),
+            flags.DEFINE_string(
+                "dataset",
+                None,
+                "With --model: data set whose test images the files are checked on, and whose training "
+                "images calibrate int8, as in adprune-train. Default: random images, and no int8.",
+            ),
+        ],
+        "Files": [
+            flags.DEFINE_list(
+                "formats",
+                ["onnx", "tflite"],
+                f"Formats, or all; float32 by default, as it loses nothing. {_FORMATS}.",
+            ),
+            flags.DEFINE_string(
+                "output_dir", None, "Where the files go. Default: export/ beside the model."
+            ),
+            flags.DEFINE_integer(
+                "batch_size", None, "Fix the batch of the files. Default: any batch will do.", 1
+            ),
+            flags.DEFINE_bool(
+                "pixel_input", False, "Files take uint8 pixels and normalise them: what a camera gives."
+            ),
+        ],
+        "Checks": [
+            flags.DEFINE_float(
+                "accuracy_points",
+                None,
+                "Accuracy that a file may lose against Keras, in points. Default: 0.1 for float, 1.0 "
+                "for int8, more than rounding costs.",
+                0.0,
+            ),
+            flags.DEFINE_bool(
+                "latency",
+                False,
+                "Time the files on one thread beside the network before pruning, in the same formats, "
+                "and write latency.json beside them. It takes a minute or more.",
+            ),
+            flags.DEFINE_string(
+                "baseline",
+                None,
+                "With --model and --latency: .keras file of the network before pruning. A run knows "
+                "its own.",
+            ),
+        ],
+    }
 
 
-def export_run(directory, formats, output_dir=None, latency=False, **options):
+def export_run(directory, formats, output_dir=None, latency=False, verbose=1, **options):
     """Export the final net of a run, checked on the test set that the run was trained with.
 
     Args:
@@ -65,9 +83,10 @@ def export_run(directory, formats, output_dir=None, latency=False, **options):
         formats: as in `export_model`.
         output_dir: where the files go; `export/` in the run directory by default.
         latency: whether to time the files beside net0, at its widths with new weights.
+        verbose: int, 0 prints nothing where every file passes. Defaults to 1.
         options: `pixel_input`, and further arguments of `export_model`.
     """
-    from adprune_keras.train import build, load_data
+    from adprune_keras.recipe import build, load_data
 
     names = resolve(formats)
     found = run.read_run(directory)
@@ -87,8 +106,9 @@ def export_run(directory, formats, output_dir=None, latency=False, **options):
     accuracy = (found.result or {}).get("val_accuracy")
     expected = None if accuracy is None else 100 * accuracy
     output = output_dir or pathlib.Path(directory) / "export"
-    baseline = build(values, dataset) if latency else None
-    _export(model, output, names, dataset, facts, baseline, expected_accuracy=expected, **options)
+    baseline = build(values, dataset.input_shape, dataset.classes) if latency else None
+    options |= {"expected_accuracy": expected, "verbose": verbose}
+    _export(model, output, names, dataset, facts, baseline, **options)
 
 
 def export_file(path, formats, dataset=None, output_dir=None, baseline=None, **options):
@@ -110,7 +130,7 @@ def table(report):
     return "\n".join(tables.markdown(*card.rows(report)))
 
 
-def _export(model, directory, names, dataset, facts, baseline, pixel_input=False, **options):
+def _export(model, directory, names, dataset, facts, baseline, pixel_input=False, verbose=1, **options):
     needs = [name for name in names if FORMATS[name].calibrated]
     if dataset is None and (needs or pixel_input):
         what = needs + ["--pixel_input"] * pixel_input
@@ -118,7 +138,12 @@ def _export(model, directory, names, dataset, facts, baseline, pixel_input=False
     if dataset is not None:
         facts |= {"classes": dataset.classes, "mean": dataset.mean, "std": dataset.std}
     logging.set_verbosity(logging.ERROR)  # the converters narrate; what counts is checked below
-    print(f"Exporting {', '.join(names)} to {directory} ...", flush=True)
+
+    def say(text):
+        if verbose:
+            print(text, flush=True)
+
+    say(f"Exporting {', '.join(names)} to {directory} ...")
     normalization = (dataset.mean, dataset.std) if pixel_input else None
     timed = pathlib.Path(directory) / "latency.json"
     timed.unlink(missing_ok=True)  # an older one is not of these files
@@ -140,7 +165,7 @@ def _export(model, directory, names, dataset, facts, baseline, pixel_input=False
         report, failure = e.report, e
     deployed = cost(model).deployed
     images = max(row["images"] for row in report.values())
-    print(
+    say(
         f"\n{table(report)}\n\nRun on {images:,} images. Expected by cost(model).deployed: "
         f"{deployed.macs:,} MACs, {deployed.params:,} parameters."
     )
@@ -149,7 +174,7 @@ def _export(model, directory, names, dataset, facts, baseline, pixel_input=False
         try:
             found = latency.compare(model, baseline, directory, names, **settings)
             run.write_text(timed, json.dumps(found, indent=1) + "\n")
-            print(f"\n{latency.summary(found)}")
+            say(f"\n{latency.summary(found)}")
         except (ValueError, RuntimeError) as e:
             print(f"adprune-export: the files were not timed: {e}", file=sys.stderr)
     if failure:
@@ -176,8 +201,8 @@ def _act():
 
 def main():
     """Entry point of `adprune-export`."""
-    define_flags()
-    command.run("adprune-export", _act)
+    groups = define_flags()
+    command.run("adprune-export", _act, groups)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import subprocess
 import sys
 
@@ -135,9 +136,24 @@ def test_logs_reach_every_callback(tmp_path):
     prune = ADPrune(prune_at=[1], rule=SMALL, verbose=0)
     history = fit(compiled(plain_cnn()), prune, epochs=3, callbacks=[logger])
     rows = list(csv.DictReader((tmp_path / "log.csv").open()))
+    assert [len(e["logs"]["loss"]) for e in prune.record] == [1, 2]
+    # one set of columns over all nets, each with a value: None would be a column too many or too few
+    assert all(set(row) == {"epoch", *history.history} and all(row.values()) for row in rows)
     written = [float(row["activation_density"]) for row in rows]
     np.testing.assert_allclose(written, history.history["activation_density"])
     assert all(0 < value < 1 for value in written)
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_keras_prints_one_line_an_epoch_with_density_in_it(verbose, capsys):
+    prune = ADPrune(prune_at=[1], rule=SMALL, verbose=0)
+    history = fit(compiled(plain_cnn()), prune, epochs=2, verbose=verbose)
+    lines = capsys.readouterr().out.splitlines()
+    # a bar writes over itself: what stays of a line is behind its last carriage return
+    shown = [line for line in lines if line and not line.startswith("Epoch ")]
+    assert len(shown) == 2 and lines.count("Epoch 1/2") == 1
+    for line, total in zip(shown, history.history["activation_density"], strict=True):
+        assert f"activation_density: {total:.4f}" in line.rpartition("\r")[2]
 
 
 def test_everything_compiled_stays():
@@ -188,10 +204,11 @@ def test_prunes_when_saturated_and_says_so(monkeypatch, capsys):
     assert history.history["activation_density"][3] == 0.4494
     line = capsys.readouterr().out
     assert line.startswith(
-        "ADPrune: epoch 4: net0 -> net1: AE saturated at 0.449: |delta| < 0.001 for 2 epochs. "
-        "Against net0: OPS 1.98x, parameters 2.22x (paper count)"
+        "ADPrune: after epoch 4: net0 -> net1, pruned to 32 channels from 48, because AE saturated at "
+        "0.449 (it changed by less than 0.001 in each of 2 epochs). Against net0: 1.98x / "
     )
-    assert line.count("paper count") == line.count("deployed count") == 1
+    assert re.search(r"1\.98x / \d\.\d\dx fewer MACs, 2\.22x / \d\.\d\dx fewer parameters", line)
+    assert line.endswith(" (paper / deployed count).\n")
     assert line.count("\n") == 1
 
 
@@ -289,8 +306,8 @@ def test_rho_never_met_tells_the_last_delta(monkeypatch, capsys):
     scripted(monkeypatch, [0.5, 0.48, 0.46, 0.43])
     fit(compiled(plain_cnn()), ADPrune(min_epochs=1), epochs=4)
     assert (
-        "No net was pruned: AE changed by -0.0300 in the last epoch, and rho asks for "
-        "|delta| < 0.001 in 2 consecutive epochs after the first 1. Raise min_delta"
+        "No net was pruned: AE changed by -0.0300 in the last epoch, and must change by less than "
+        "0.001 in each of 2 epochs in a row, after the first 1. Raise min_delta"
     ) in capsys.readouterr().out
 
 

@@ -1,9 +1,10 @@
 import itertools
 
 import pytest
-from absl import flags
+from absl import app, flags
 
 from adprune_keras import command
+from adprune_keras.names import did_you_mean, printable
 
 
 def parse(*arguments):
@@ -35,7 +36,10 @@ def test_flags_and_flagfiles(tmp_path):
 def test_flags_that_are_none(tmp_path):
     assert "flag --a=x" in refused("--a=x")
     assert "Unknown command line flag 'b'" in refused("--b")
-    assert "Unable to open flagfile" in refused(f"--flagfile={tmp_path / 'absent'}")
+    assert "there is no such file. Received: " in refused(f"--flagfile={tmp_path / 'absent'}")
+    (tmp_path / "small.flags").write_text("--a=2")
+    near = f"{tmp_path}/smal.flags. Did you mean 'small'? At hand: {tmp_path}/small.flags."
+    assert near in refused(f"--flagfile={tmp_path / 'smal.flags'}")
     assert "--flagfile with no argument" in refused("--flagfile")
 
 
@@ -63,6 +67,64 @@ def test_flagfiles_that_name_each_other(tmp_path, capsys):
     files[-1].write_text(f"--flagfile={files[-1]}\n--a=3\n")
     assert parse(f"--flagfile={files[-1]}")[1] == 3
     assert "circular" in capsys.readouterr().err
+
+
+def test_help_is_grouped_and_gives_defaults(monkeypatch):
+    values = flags.FlagValues()
+    groups = {
+        "One": [flags.DEFINE_integer("epochs", 100, "Epochs; the paper's.", flag_values=values)],
+        "Two": [
+            flags.DEFINE_bool("backup", True, "Save.", flag_values=values),
+            flags.DEFINE(command.Choice(["a", "b"]), "kind", "a", "Which.", flag_values=values),
+            flags.DEFINE_enum("old", "a", ["a", "b"], "Which.", flag_values=values),
+            flags.DEFINE_list("widths", None, "W " * 60, flag_values=values),
+        ],
+    }
+    monkeypatch.setattr(command.flags, "FLAGS", values)
+    text = command.help_text("`adprune-test`: does this.", groups)
+    assert text.splitlines()[:7] == [
+        "`adprune-test`: does this.",
+        "",
+        "One:",
+        "  --epochs=100            Epochs; the paper's.",
+        "",
+        "Two:",
+        "  --[no]backup            Save. Default: on.",
+    ]
+    assert "  --kind=a                Which. One of a, b.\n  --old=a                 Which. One" in text
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.count("W ") + text.count("W\n") == 60
+
+
+def test_flags_that_show_something_end_the_program(capsys):
+    values = flags.FlagValues()
+    flags.DEFINE_flag(command.Show("list", "", lambda: "a\nb"), flag_values=values)
+    flags.DEFINE_string("needed", None, "", required=True, flag_values=values)
+    with pytest.raises(SystemExit) as ended:
+        values(["x", "--list"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, "a\nb\n")
+    values(["x", "--nolist", "--needed=1"])
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, ImportError, app.UsageError])
+def test_what_a_command_was_given_ends_it_in_one_line(error):
+    def act():
+        raise error("no\nway")
+
+    with pytest.raises(SystemExit) as ended:
+        command.attempt("adprune-test", act, ["x"])
+    assert ended.value.code == "adprune-test: no way"
+    with pytest.raises(SystemExit, match=r"Unexpected arguments: \['y'\]"):
+        command.attempt("adprune-test", act, ["x", "y"])
+
+
+def test_nearest_names():
+    known = ["VGG11", "ResNet18", "ResNet50"]
+    assert did_you_mean("resnet81", known) == " Did you mean 'ResNet18' or 'ResNet50'?"
+    assert did_you_mean("mobilenet", ["VGG11"]) == ""
+    with pytest.raises(ValueError, match=r"one of <a1\|b2>. Did you mean 'a1'\?"):
+        command.Choice(["a1", "b2"]).parse("A1")
+    assert printable("a\x1b[2J\ud800\n") == "a [2J  "
 
 
 def test_messages_have_one_line():

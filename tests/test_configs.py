@@ -49,7 +49,7 @@ def flags():
 @pytest.mark.parametrize("name", NAMES)
 def test_config(name, prepared, flags, tmp_path):
     study = paper.STUDIES.get(name.removesuffix("-small"))
-    short = ["--epochs=2", "--train_examples=6", "--test_examples=4", "--batch_size=3", "--progress=0"]
+    short = ["--epochs=2", "--train_examples=6", "--test_examples=4", "--batch_size=3", "--verbose=0"]
     short.append("--nobackup")  # of nets at full width, each 100 MB and more
     prune = ["--prune_at=1", "--final_epochs=1"] if study else []
     where = [f"--data_dir={prepared}", f"--run_dir={tmp_path / 'run'}"]

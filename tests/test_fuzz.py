@@ -9,7 +9,16 @@ if keras.backend.backend() != "tensorflow":
 
 import fuzz
 
-CASES = {"flags": 25, "flagfiles": 40, "records": 80, "widths": 80, "npz": 40, "maps": 20, "zips": 40}
+CASES = {
+    "flags": 25,
+    "plans": 25,
+    "flagfiles": 40,
+    "records": 80,
+    "widths": 80,
+    "npz": 40,
+    "maps": 20,
+    "zips": 40,
+}
 
 
 def test_what_is_all_right_is_taken(tmp_path):

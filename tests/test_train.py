@@ -14,31 +14,36 @@ pytest.importorskip("tensorflow")
 
 from adprune_keras import cost, layer_widths, report, run
 from adprune_keras.callback import open_entry
-from adprune_keras.train import _Dense, learning_rate_at
+from adprune_keras.keepers import Dense
+from adprune_keras.recipe import learning_rate_at
 
 TINY = (
     *("--dataset=digits", "--train_examples=300", "--network=VGG11", "--width_scale=0.0625"),
-    *("--epochs=4", "--batch_size=50", "--prune_at=2", "--min_width=2", "--progress=0"),
+    *("--epochs=4", "--batch_size=50", "--prune_at=2", "--min_width=2"),
 )
 
 
-def command(module, *flags, cwd=None):
+EXPORT = ("--export=tflite",) if keras.backend.backend() == "tensorflow" else ()
+
+
+def command(name, *flags, cwd=None):
     return subprocess.Popen(
-        [sys.executable, "-m", module, *flags],
+        [sys.executable, "-c", f"import adprune_commands; adprune_commands.{name}()", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=cwd,
-        env=os.environ | {"KERAS_BACKEND": keras.backend.backend()},
+        env={k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+        | {"KERAS_BACKEND": keras.backend.backend()},
     )
 
 
 def train(*flags, **kwargs):
-    return command("adprune_keras.train", *flags, **kwargs)
+    return command("train", *flags, **kwargs)
 
 
 def export(*flags, **kwargs):
-    return command("adprune_keras.export.main", *flags, **kwargs)
+    return command("export", *flags, **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +52,7 @@ def finished(tmp_path_factory):
     process = train(*TINY, f"--run_dir={directory}")
     out, err = process.communicate()
     assert process.returncode == 0, err[-3000:]
+    assert err == ""  # TensorFlow's chatter neither
     return directory, out
 
 
@@ -57,6 +63,9 @@ def test_a_run_leaves_its_artefacts(finished):
     ]
     table = (directory / "summary.md").read_text()
     assert table in out
+    epochs = [line for line in out.splitlines() if "activation_density: " in line]
+    assert len(epochs) == 4 and all(line.startswith("6/6 - ") for line in epochs)
+    assert out.count("ADPrune: after epoch 2: net0 -> net1, pruned to ") == 1
     assert table.splitlines()[2].startswith("| net0 | [4, 8, 16, 16, 32, 32, 32, 32] ")
     header, first, second, result = run.read_record(directory)
     assert [e["kind"] for e in (header, first, second, result)] == ["run", "net", "net", "result"]
@@ -110,6 +119,34 @@ def test_half_precision(tmp_path):
     assert len(run.read_run(tmp_path / "half").nets) == 2
 
 
+def test_a_silent_run_and_what_tensorboard_reads_of_it(tmp_path):
+    pytest.importorskip("tensorboard")
+    directory = tmp_path / "run"
+    process = train(*TINY, f"--run_dir={directory}", "--verbose=0", "--tensorboard", *EXPORT)
+    assert process.communicate() == ("", "")
+    assert process.returncode == 0
+    assert sorted(p.name for p in (directory / "tensorboard").iterdir()) == [
+        *("net0", "net1", "train", "validation"),
+    ]
+    assert run.read_run(directory).result["epochs"] == 4
+    old = {path.name for path in directory.glob("tensorboard/*/events*")}
+    run.create(directory, resume=True)
+    assert {path.name for path in directory.glob("tensorboard/*/events*")} == old
+    run.create(directory, overwrite=True)
+    assert not list(directory.glob("tensorboard/*/events*"))
+
+
+def test_flags_of_older_runs(tmp_path):
+    """`--verbose` was once called `--progress`: flagfiles of such runs are still taken."""
+    (tmp_path / "old.flags").write_text("--progress=0\n--noprune\n")
+    process = train(
+        *TINY, f"--flagfile={tmp_path / 'old.flags'}", f"--run_dir={tmp_path / 'run'}", "--epochs=1"
+    )
+    assert process.communicate() == ("", "")
+    written = (tmp_path / "run" / "flags.txt").read_text()
+    assert "--verbose=0\n" in written and "progress" not in written
+
+
 def test_what_the_commands_refuse(finished, tmp_path):
     """One line on stderr, exit status 1, and nothing touched."""
     directory, _ = finished
@@ -124,6 +161,10 @@ def test_what_the_commands_refuse(finished, tmp_path):
         train(new, "--widths=8,8"): "VGG19 has 16 layers that own a width",
         train(new, "--min_delta=-1"): "`min_delta` is a change of AE",
         train(new, "--network=VGG9"): "value should be one of <VGG11|",
+        train(new, "--network=resnet81"): "ResNet50>. Did you mean 'ResNet18' or ",
+        train(new, "--dataset=cifar01"): "Did you mean 'cifar10",
+        train(new, "--netwrok=VGG11"): "Unknown command line flag 'netwrok'. Did you mean: network ?",
+        train(new, "--flagfile=configs/digit.flags"): "Did you mean 'digits'? At hand: ",
         export(f"--run_dir={tmp_path / 'empty'}"): "is not a run directory",
         export(f"--run_dir={directory}", "--formats=coreml"): "Unknown export format",
         export(f"--model={directory / 'flags.txt'}"): "must be an existing .keras file",
@@ -163,7 +204,7 @@ def test_training_that_fails(tmp_path):
 @pytest.mark.filterwarnings("ignore:Training failed")
 def test_dense_run_has_a_record_and_fails_as_a_pruned_one_does(rate):
     model = compiled(plain_cnn(), learning_rate=rate)
-    dense = _Dense(open_entry(layer_widths(model), 0, 0, cost(model), cost(model)))
+    dense = Dense(open_entry(layer_widths(model), 0, 0, cost(model), cost(model)))
     history = model.fit(*images(40), batch_size=16, epochs=2, verbose=0, callbacks=[dense])
     (net,) = dense.record
     assert (net["epochs"], net["outcome"]) == ((2, "final") if rate < 1 else (1, "failed"))

@@ -27,7 +27,7 @@ from adprune_keras import backup, callback, command, run, store, swap, train
 train.define_flags()
 DIGITS = (
     *("--dataset=digits", "--train_examples=200", "--test_examples=50", "--batch_size=40"),
-    *("--min_width=2", "--progress=0", "--learning_rate=0.02", "--resume"),
+    *("--min_width=2", "--verbose=0", "--learning_rate=0.02", "--resume"),
 )
 TINY = (*DIGITS, "--network=VGG11", "--width_scale=0.0625", "--epochs=5", "--prune_at=2,4")
 # AE by epoch: saturated after two (prune), then rising (rollback), then the final net's.

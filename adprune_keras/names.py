@@ -1,0 +1,21 @@
+"""Names as people type them, and as files give them."""
+
+import difflib
+
+
+def did_you_mean(received, known, most=3):
+    """Return " Did you mean 'a' or 'b'?", the names nearest to a misspelt one; "" where none is near.
+
+    Args:
+        received: str, as it was typed; upper and lower case count the same.
+        known: iterable of str, the names that there are.
+        most: int, how many to name. Defaults to 3.
+    """
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(received.lower(), by_lower, n=most)
+    return f" Did you mean {' or '.join(repr(by_lower[name]) for name in close)}?" if close else ""
+
+
+def printable(text):
+    """Return a text from a file for one line of a terminal: no control characters."""
+    return "".join(c if c.isprintable() else " " for c in str(text))

@@ -1,0 +1,57 @@
+"""What `adprune-train --help` and `--list` say."""
+
+import inspect
+
+import pytest
+from absl import flags
+
+from adprune_keras import ADPrune, command, models, options, train
+from adprune_keras.widths import WidthRule
+
+
+@pytest.fixture
+def groups(monkeypatch):
+    """The flags of `adprune-train`, defined for this test alone."""
+    before = set(flags.FLAGS)
+    yield train.define_flags()
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
+
+
+def test_every_flag_of_a_run_is_in_the_help_once(groups):
+    shown = [member.name for members in groups.values() for member in members]
+    own = {f.name for f in flags.FLAGS.get_key_flags_for_module(options)} - {"progress"}
+    assert len(shown) == len(set(shown)) and set(shown) == own
+    text = command.help_text(train.__doc__, groups)
+    assert len(text.splitlines()) < 130
+    assert all(f"--{name}" in text or f"--[no]{name}" in text for name in shown)
+
+
+def test_no_default_is_left_unexplained(groups):
+    """`None` says what happens then; a value says why it is this one."""
+    for member in (member for members in groups.values() for member in members):
+        flag = flags.FLAGS[member.name]
+        if flag.default is None and member.name != "run_dir":
+            assert "efault:" in flag.help or "not by default" in flag.help, member.name
+
+
+def test_defaults_are_those_of_the_callback(groups):
+    ours = inspect.signature(ADPrune).parameters
+    for name in ("min_delta", "patience", "min_epochs", "prune_at", "max_prunes", "final_epochs"):
+        assert flags.FLAGS[name].default == ours[name].default
+    for name in ("rollback", "weights", "shortcuts", "target_ops_reduction"):
+        assert flags.FLAGS[name].default == ours[name].default
+    for name in ("min_width", "round_to", "max_shrink", "include", "exclude"):
+        assert flags.FLAGS[name].default == getattr(WidthRule(), name)
+
+
+def test_list_shows_data_sets_networks_and_the_flagfiles_at_hand(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "digits.flags" in options.what_there_is()  # of the clone
+    (tmp_path / "configs" / "folder.flags").mkdir(parents=True)
+    (tmp_path / "configs" / "mine.flags").write_text("# My own\x1b[2J. More.\n--epochs=3\n")
+    text = options.what_there_is()
+    assert "  configs/mine.flags  My own [2J\n" in text + "\n"
+    assert "folder.flags" not in text and "digits.flags" not in text
+    assert "  VGG19        16 widths, 64 to 512\n" in text
+    assert all(name in text for name in (*models.NETWORKS, "digits", "cifar100", "tiny_imagenet"))
