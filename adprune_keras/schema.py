@@ -10,6 +10,7 @@ MOST_EPOCHS = 100_000  # of a run
 MOST_NETS = 1_000
 MOST_SERIES = 10_000  # curves to draw: layers of all nets together
 MOST_VALUES = 5_000_000  # of all series of a run
+_MOST_FORMATS = 100
 _MOST = 1 << 53  # ints above are not the same number everywhere
 _DEPTH = 8
 
@@ -46,6 +47,17 @@ def check_nets(nets):
                 raise ValueError(
                     f"net{net['net']} has {net['epochs']} epochs and a series of {len(series)} values"
                 )
+
+
+def check_export(found):
+    """Raise `ValueError` where an export report is not what `adprune-export` writes."""
+    if not isinstance(found, dict) or len(found) > _MOST_FORMATS:
+        raise ValueError(f"it is no object of at most {_MOST_FORMATS} formats")
+    for name, row in found.items():
+        where = f"format {_short(name)}"
+        if not _is_text(name) or not isinstance(row, dict):
+            raise ValueError(f"{where} is {_short(row)}")
+        _check_fields(where, row, *_FORMAT)
 
 
 def values(net):
@@ -87,6 +99,10 @@ def _is_positive(value):
     return _is_number(value) and 1e-9 < value < 1e9
 
 
+def _is_bool(value):
+    return isinstance(value, bool)
+
+
 def _is_text(value):
     if not isinstance(value, str) or len(value) > 4096:
         return False
@@ -124,6 +140,7 @@ _VALUES = _dict_of(_or_none(_is_number))
 _EPOCHS = _is_int(0, MOST_EPOCHS)
 _REDUCTION = _or_none(_object(**dict.fromkeys(COUNTS, _is_positive)))
 _COST = _object(macs=_is_int(0), params=_is_int(0))
+_LAYER = _object(macs=_is_int(0), params=_is_int(0), bias=_is_int(0), owns_width=_is_bool)
 _DATA = _object(classes=_is_int(1), train_examples=_is_int(0))
 _NET = (
     {
@@ -140,6 +157,7 @@ _NET = (
     },
     {
         "cost": _or_none(_object(**dict.fromkeys(COUNTS, _COST))),
+        "layer_costs": _or_none(_dict_of(_LAYER)),
         "channel_densities": _SERIES,
         "profile": _among(*PROFILES),
         "rebuild_seconds": _or_none(_is_number),
@@ -155,10 +173,18 @@ _FLAGS = (
         "train_examples": _or_none(_is_int(1)),
         "test_examples": _or_none(_is_int(1)),
         "data_dir": _or_none(_is_text),
-        "download": lambda value: isinstance(value, bool),
+        "download": _is_bool,
         "seed": _is_int(0),
         "widths": _or_none(_list_of(_is_text, MOST_NETS)),
         "width_scale": _is_positive,
+    },
+)
+_FORMAT = (
+    {"file": _is_text, "bytes": _or_none(_is_int(0)), "problems": _list_of(_is_text, MOST_NETS)},
+    {
+        **dict.fromkeys(("macs", "params", "images"), _or_none(_is_int(0))),
+        **dict.fromkeys(("difference", "worst", "agreement"), _or_none(_is_number)),
+        **dict.fromkeys(("accuracy", "keras_accuracy"), _or_none(_is_number)),
     },
 )
 # kind: (fields that it must have, fields that it may have)
