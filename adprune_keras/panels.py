@@ -47,7 +47,9 @@ def timeline(nets):
         place = change["epoch"] + 0.5
         for axes in panels:
             axes.axvline(place, color=GREY, linestyle=":", linewidth=1, gid=f"change{n}")
-            axes.axvline(place, alpha=0, linewidth=9, gid=f"change{n}")  # something to point at
+            axes.axvline(
+                place, color=GREY, alpha=0, linewidth=9, gid=f"change{n}"
+            )  # something to point at
         panels[0].annotate(
             *(str(n), (place, 1), (0, 2), panels[0].get_xaxis_transform(), "offset points"),
             **{"ha": "center", "fontsize": _SMALL, "annotation_clip": False},

@@ -7,7 +7,7 @@ import pathlib
 
 from absl import flags
 
-from adprune_keras import command, page, plots, run, tables
+from adprune_keras import command, facts, page, plots, run, tables
 
 FLAGS = flags.FLAGS
 _SUFFIXES = ("png", "svg")
@@ -48,14 +48,10 @@ def write(directories, output_dir=None):
     ]
     if untrained:
         raise ValueError(f"These runs hold no net that trained: {untrained}.")
+    exports, sizes = map(run.read_export, directories), map(run.model_size, directories)
+    shown = [facts.Shown(*of) for of in zip(runs, exports, sizes, strict=True)]
     output = pathlib.Path(output_dir or pathlib.Path(directories[0]) / "report")
     output.mkdir(parents=True, exist_ok=True)
-    shown = [
-        page.Shown(*of)
-        for of in zip(
-            runs, map(run.read_export, directories), map(run.model_size, directories), strict=True
-        )
-    ]
     written, texts = [], []
 
     def text(name, content):

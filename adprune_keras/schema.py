@@ -9,6 +9,7 @@ OUTCOMES = ("training", "pruned", "rolled back", "final", "failed")
 MOST_EPOCHS = 100_000  # of a run
 MOST_NETS = 1_000
 MOST_SERIES = 10_000  # curves to draw: layers of all nets together
+MOST_SIZES = 100_000  # widths and costs of layers of all nets together
 MOST_VALUES = 5_000_000  # of all series of a run
 _MOST_FORMATS = 100
 _MOST = 1 << 53  # ints above are not the same number everywhere
@@ -37,6 +38,7 @@ def check_nets(nets):
         ("nets", len(nets), MOST_NETS),
         ("epochs", sum(net["epochs"] for net in nets), MOST_EPOCHS),
         ("layers in all nets", sum(len(net["densities"]) for net in nets), MOST_SERIES),
+        ("widths and costs of layers", sum(map(_sizes, nets)), MOST_SIZES),
         ("values", sum(map(values, nets)), MOST_VALUES),
     ):
         if found > most:
@@ -63,6 +65,10 @@ def check_export(found):
 def values(net):
     """Return how many values all series of a net hold."""
     return net["epochs"] * (len(net["logs"]) + len(net["densities"]))
+
+
+def _sizes(net):
+    return len(net["widths"]) + len(net.get("layer_costs") or ())
 
 
 def _check_fields(where, entry, required, optional):
