@@ -76,6 +76,20 @@ class Cost:
         """`Total` of everything in the graph that ships."""
         return Total(sum(r.macs for r in self.rows), sum(r.params + r.bias for r in self.rows))
 
+    def by_layer(self):
+        """Return `{layer name: {"macs", "params", "bias", "owns_width"}}`, as in `Row`, in graph order.
+
+        Calls of a shared layer are added up. The paper counts `macs` and `params` of the layers that own
+        a width; deployed are `macs`, and `params` with `bias`, of all.
+        """
+        layers = {}
+        for row in self.rows:
+            share = {"macs": row.macs, "params": row.params, "bias": row.bias}
+            if before := layers.get(row.layer):
+                share = {name: value + before[name] for name, value in share.items()}
+            layers[row.layer] = {**share, "owns_width": row.owns_width}
+        return layers
+
 
 def cost(model):
     """Count a model's MACs and parameters, for one image.

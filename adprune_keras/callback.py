@@ -98,11 +98,11 @@ class ADPrune(keras.callbacks.Callback):
     Attributes:
         record: list of dicts, plain data. One entry for each stretch of epochs that a net trained:
             `net` (index), `start` and `epochs` (epoch counts), `widths`, `cost`, `ops_reduction`
-            and `params_reduction` (against net0, both counts), `logs` and `densities` (per epoch),
-            `channel_densities` (its last epoch), `profile` (convex, flat or concave: the slope of its
-            AE, flat within `min_delta` an epoch), `outcome` (training, pruned, rolled back, final or
-            failed) and `reason`; `rebuild_seconds` (from the decision to the net in place) and
-            `retrace_seconds` (its first step: tracing, compiling, and the step).
+            and `params_reduction` (against net0, both counts), `layer_costs` (`Cost.by_layer`), `logs`
+            and `densities` (per epoch), `channel_densities` (its last epoch), `profile` (convex, flat
+            or concave: the slope of its AE, flat within `min_delta` an epoch), `outcome` (training,
+            pruned, rolled back, final or failed) and `reason`; `rebuild_seconds` (from the decision to
+            the net in place) and `retrace_seconds` (its first step: tracing, compiling, and the step).
 
     Raises:
         ValueError: an argument out of its range; at the start of training, a model that is not
@@ -511,6 +511,7 @@ def open_entry(widths, net, start, baseline, counted):
         "logs": {},
         "densities": {},
         "channel_densities": {},
+        "layer_costs": None if counted is None else counted.by_layer(),
         "profile": "unknown",
         "outcome": "training",
         "reason": "",

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from adprune_keras.accounting import COUNTS
 
 # Okabe and Ito's.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DEPTH = matplotlib.colormaps["cividis"]
 _MAPS = 9  # panels of a net in Fig. 5, beside the image
 
@@ -30,9 +30,9 @@ def figure_1(nets):
         number, done = net["net"], trained.get(net["net"], 0)
         trained[number] = done + net["epochs"]
         epochs = range(done + 1, trained[number] + 1)
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         label = None if number in named else f"net{number} ({net.get('profile', 'unknown')})"
-        axes.plot(epochs, _series(net, "activation_density"), ".-", color=colour, label=label)
+        axes.plot(epochs, series(net, "activation_density"), ".-", color=colour, label=label)
         named.add(number)
         if net["outcome"] == "pruned":
             axes.axvline(trained[number], color=colour, linestyle=":")
@@ -58,11 +58,11 @@ def figure_2(nets):
     shades = Normalize(1, max([2, *(1 + i for i in depth.values())]))
     for net in nets:
         epochs = range(net["start"] + 1, net["start"] + net["epochs"] + 1)
-        style = {"color": _COLOURS[net["net"] % len(_COLOURS)], "marker": ".", "markersize": 4}
-        percent = [100 * v for v in _series(net, "val_accuracy")]
+        style = {"color": colour_of(net), "marker": ".", "markersize": 4}
+        percent = [100 * v for v in series(net, "val_accuracy")]
         panels[0].plot(epochs, percent, label=_label(net), **style)
         if measured:
-            panels[1].plot(epochs, _series(net, "activation_density"), **style)
+            panels[1].plot(epochs, series(net, "activation_density"), **style)
             for name, values in net["densities"].items():
                 panels[2].plot(epochs, values, color=_DEPTH(shades(1 + depth[name])), linewidth=1)
         if net["outcome"] in ("pruned", "rolled back"):
@@ -89,35 +89,9 @@ def figure_4(runs):
         A `matplotlib.figure.Figure`.
     """
     figure = Figure(figsize=(9, 4), layout="constrained")
-    panels, largest = figure.subplots(1, 2, sharey=True), 1.0
-    for n, (label, nets) in enumerate(runs):
-        colour = _COLOURS[n % len(_COLOURS)]
-        nets = [net for net in nets if net["epochs"] and net["ops_reduction"]]
-        accuracy = [100 * _series(net, "val_accuracy")[-1] for net in nets]
-        sizes = [30 if net["outcome"] in ("pruned", "rolled back") else 90 for net in nets]
-        for axes, key in zip(panels, ("ops_reduction", "params_reduction"), strict=True):
-            for count in COUNTS:
-                reduction = [net[key][count] for net in nets]
-                largest = max([largest, *reduction])
-                filled = colour if count == "paper" else "none"
-                axes.scatter(
-                    *(reduction, accuracy, sizes),
-                    facecolors=filled,
-                    edgecolors=colour,
-                    marker="o" if count == "paper" else "D",
-                    label=f"{_plain(label)}, {count} count",
-                )
-            places = [net[key][COUNTS[0]] for net in nets]
-            axes.plot(places, accuracy, color=colour, linewidth=0.8)
-            for net, x, y in zip(nets, places, accuracy, strict=True):
-                axes.annotate(
-                    f"net{net['net']}", (x, y), (4, 6), textcoords="offset points", fontsize="x-small"
-                )
-    for axes, name in zip(panels, ("OPS reduction", "parameters reduction"), strict=True):
-        axes.set_xscale("log", base=2)
-        axes.set_xlim(0.8, 1.5 * largest)
-        axes.xaxis.set_major_formatter("{x:g}x")
-        axes.set_xlabel(f"{name} (small: at its prune, large: final)")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, key in zip(panels, ("ops_reduction", "params_reduction"), strict=True):
+        against(axes, runs, key)
     panels[0].set_ylabel("test accuracy (%)")
     panels[0].legend(frameon=False, fontsize="x-small")
     return figure
@@ -150,13 +124,49 @@ def figure_5(maps):
                 top = max(float(np.max(maps[n][name])) for n in nets if name in maps[n])
                 bottom = 0 if name in relus else None
                 axes.imshow(np.asarray(values, "float32"), cmap="viridis", vmin=bottom, vmax=top)
-            axes.set_title(_plain(name).replace("/", "/\n"), fontsize=6)
-        row[0].set_ylabel(_plain(net))
+            axes.set_title(plain(name).replace("/", "/\n"), fontsize=6)
+        row[0].set_ylabel(plain(net))
     return figure
 
 
-def _plain(name):
-    """A name from a file as text: no formula, no control characters, no endless line."""
+def colour_of(net):
+    """Return the colour of a net, the same in all figures of a run."""
+    return COLOURS[net["net"] % len(COLOURS)]
+
+
+def against(axes, runs, key):
+    """Scatter test accuracy over a reduction; pruned nets small, the paper's count filled."""
+    largest = 1.0
+    for n, (label, nets) in enumerate(runs):
+        colour = COLOURS[n % len(COLOURS)]
+        nets = [net for net in nets if net["epochs"] and net[key]]
+        accuracy = [100 * series(net, "val_accuracy")[-1] for net in nets]
+        sizes = [30 if net["outcome"] in ("pruned", "rolled back") else 90 for net in nets]
+        for count in COUNTS:
+            reduction = [net[key][count] for net in nets]
+            largest = max([largest, *reduction])
+            axes.scatter(
+                *(reduction, accuracy, sizes),
+                facecolors=colour if count == "paper" else "none",
+                edgecolors=colour,
+                marker="o" if count == "paper" else "D",
+                label=f"{plain(label)}, {count} count",
+            )
+        places = [net[key][COUNTS[0]] for net in nets]
+        axes.plot(places, accuracy, color=colour, linewidth=0.8)
+        for net, x, y in zip(nets, places, accuracy, strict=True):
+            axes.annotate(
+                f"net{net['net']}", (x, y), (4, 6), textcoords="offset points", fontsize="x-small"
+            )
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(0.8, 1.5 * largest)
+    axes.xaxis.set_major_formatter("{x:g}x")
+    name = {"ops_reduction": "OPS reduction", "params_reduction": "parameters reduction"}[key]
+    axes.set_xlabel(f"{name} (small: at its prune, large: final)")
+
+
+def plain(name):
+    """Return a name from a file as text: no formula, no control characters, no endless line."""
     text = "".join(c if c.isprintable() else " " for c in name).replace("$", r"\$")
     return text if len(text) <= 80 else f"{text[:80]}..."
 
@@ -168,7 +178,7 @@ def _label(net):
     return f"net{net['net']}: {ops['paper']:.1f}x / {ops['deployed']:.1f}x fewer MACs (paper / deployed)"
 
 
-def _series(net, name):
-    """A logged series, NaN where an epoch has no value."""
+def series(net, name):
+    """Return a logged series of a net, NaN where an epoch has no value."""
     values = net["logs"].get(name) or [None] * net["epochs"]
     return [float("nan") if v is None else v for v in values]

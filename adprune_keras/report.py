@@ -1,10 +1,13 @@
-"""`adprune-report`: the paper's tables and figures from run directories alone, nothing is trained."""
+"""`adprune-report`: a page, the paper's tables and figures from run directories alone.
+
+Nothing is trained.
+"""
 
 import pathlib
 
 from absl import flags
 
-from adprune_keras import command, plots, run, tables
+from adprune_keras import command, facts, page, plots, run, tables
 
 FLAGS = flags.FLAGS
 _SUFFIXES = ("png", "svg")
@@ -21,8 +24,9 @@ def define_flags():
 
 
 def write(directories, output_dir=None):
-    """Write Table I to IV (Markdown, CSV) and Fig. 1 to 5 (PNG, SVG) of some runs.
+    """Write the page of some runs, Table I to IV (Markdown, CSV) and Fig. 1 to 5 (PNG, SVG).
 
+    `index.html` is the page, which needs no other file, and `report.md` a short form for a pull request.
     Fig. 1, 2 and 5 belong to one run each and carry its name where there are several (and its number,
     where several have that name). Fig. 5 needs `maps.npz`, and AE a run that measured it; what a run
     does not hold is left out.
@@ -44,6 +48,8 @@ def write(directories, output_dir=None):
     ]
     if untrained:
         raise ValueError(f"These runs hold no net that trained: {untrained}.")
+    exports, sizes = map(run.read_export, directories), map(run.model_size, directories)
+    shown = [facts.Shown(*of) for of in zip(runs, exports, sizes, strict=True)]
     output = pathlib.Path(output_dir or pathlib.Path(directories[0]) / "report")
     output.mkdir(parents=True, exist_ok=True)
     written, texts = [], []
@@ -57,6 +63,8 @@ def write(directories, output_dir=None):
             run.save_figure(output, f"{name}.{suffix}", drawn)
             written.append(output / f"{name}.{suffix}")
 
+    text("index.html", page.html(shown))
+    text("report.md", page.markdown(shown))
     for name, make in tables.TABLES.items():
         table = make(runs)
         text(f"{name}.csv", table.csv())

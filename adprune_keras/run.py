@@ -30,7 +30,7 @@ from adprune_keras import limits, schema
 
 SCHEMA = 1
 _MOST_RECORD, _MOST_LINE = 128 << 20, 16 << 20  # bytes; a long run of ResNet50 takes about 30 MB
-_MOST_MAPS = 256 << 20
+_MOST_MAPS, _MOST_EXPORT = 256 << 20, 1 << 20
 _SETTINGS = {
     **{"batch_size": 128, "augment": "auto", "seed": 0, "widths": None, "width_scale": 1.0},
     **dict.fromkeys(("image_size", "train_examples", "test_examples", "data_dir")),
@@ -328,6 +328,27 @@ def read_maps(directory):
     return nets
 
 
+def read_export(directory):
+    """Read `export/export.json`, the report of `adprune-export`; `{}` where the run was not exported.
+
+    Returns:
+        `{format: {"file", "bytes", "problems", ...}}`, as `export_model` returns it.
+
+    Raises:
+        ValueError: a damaged report.
+    """
+    path = pathlib.Path(directory) / "export" / "export.json"
+    if not path.is_file():
+        return {}
+    try:
+        limits.check_size("it", path.stat().st_size, _MOST_EXPORT)
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        schema.check_export(found)
+    except Exception as e:  # a parser may raise anything on a hostile file
+        raise ValueError(f"The export report of a run is damaged. Received: {path}: {e}") from e
+    return found
+
+
 def save_model(directory, model):
     """Write `final.keras`."""
     with atomic(pathlib.Path(directory) / "final.keras") as temporary:
@@ -346,6 +367,12 @@ def model_path(directory):
     if not path.is_file():
         raise ValueError(f"The run in {directory} has no final.keras: did its training end?")
     return path
+
+
+def model_size(directory):
+    """Return the bytes of a run's `final.keras`, or `None` where it has none."""
+    path = pathlib.Path(directory) / "final.keras"
+    return path.stat().st_size if path.is_file() else None
 
 
 def load_model(path):

@@ -9,7 +9,9 @@ OUTCOMES = ("training", "pruned", "rolled back", "final", "failed")
 MOST_EPOCHS = 100_000  # of a run
 MOST_NETS = 1_000
 MOST_SERIES = 10_000  # curves to draw: layers of all nets together
+MOST_SIZES = 100_000  # widths and costs of layers of all nets together
 MOST_VALUES = 5_000_000  # of all series of a run
+_MOST_FORMATS = 100
 _MOST = 1 << 53  # ints above are not the same number everywhere
 _DEPTH = 8
 
@@ -36,6 +38,7 @@ def check_nets(nets):
         ("nets", len(nets), MOST_NETS),
         ("epochs", sum(net["epochs"] for net in nets), MOST_EPOCHS),
         ("layers in all nets", sum(len(net["densities"]) for net in nets), MOST_SERIES),
+        ("widths and costs of layers", sum(map(_sizes, nets)), MOST_SIZES),
         ("values", sum(map(values, nets)), MOST_VALUES),
     ):
         if found > most:
@@ -48,9 +51,24 @@ def check_nets(nets):
                 )
 
 
+def check_export(found):
+    """Raise `ValueError` where an export report is not what `adprune-export` writes."""
+    if not isinstance(found, dict) or len(found) > _MOST_FORMATS:
+        raise ValueError(f"it is no object of at most {_MOST_FORMATS} formats")
+    for name, row in found.items():
+        where = f"format {_short(name)}"
+        if not _is_text(name) or not isinstance(row, dict):
+            raise ValueError(f"{where} is {_short(row)}")
+        _check_fields(where, row, *_FORMAT)
+
+
 def values(net):
     """Return how many values all series of a net hold."""
     return net["epochs"] * (len(net["logs"]) + len(net["densities"]))
+
+
+def _sizes(net):
+    return len(net["widths"]) + len(net.get("layer_costs") or ())
 
 
 def _check_fields(where, entry, required, optional):
@@ -85,6 +103,10 @@ def _is_number(value):
 
 def _is_positive(value):
     return _is_number(value) and 1e-9 < value < 1e9
+
+
+def _is_bool(value):
+    return isinstance(value, bool)
 
 
 def _is_text(value):
@@ -124,6 +146,7 @@ _VALUES = _dict_of(_or_none(_is_number))
 _EPOCHS = _is_int(0, MOST_EPOCHS)
 _REDUCTION = _or_none(_object(**dict.fromkeys(COUNTS, _is_positive)))
 _COST = _object(macs=_is_int(0), params=_is_int(0))
+_LAYER = _object(macs=_is_int(0), params=_is_int(0), bias=_is_int(0), owns_width=_is_bool)
 _DATA = _object(classes=_is_int(1), train_examples=_is_int(0))
 _NET = (
     {
@@ -140,6 +163,7 @@ _NET = (
     },
     {
         "cost": _or_none(_object(**dict.fromkeys(COUNTS, _COST))),
+        "layer_costs": _or_none(_dict_of(_LAYER)),
         "channel_densities": _SERIES,
         "profile": _among(*PROFILES),
         "rebuild_seconds": _or_none(_is_number),
@@ -155,10 +179,18 @@ _FLAGS = (
         "train_examples": _or_none(_is_int(1)),
         "test_examples": _or_none(_is_int(1)),
         "data_dir": _or_none(_is_text),
-        "download": lambda value: isinstance(value, bool),
+        "download": _is_bool,
         "seed": _is_int(0),
         "widths": _or_none(_list_of(_is_text, MOST_NETS)),
         "width_scale": _is_positive,
+    },
+)
+_FORMAT = (
+    {"file": _is_text, "bytes": _or_none(_is_int(0)), "problems": _list_of(_is_text, MOST_NETS)},
+    {
+        **dict.fromkeys(("macs", "params", "images"), _or_none(_is_int(0))),
+        **dict.fromkeys(("difference", "worst", "agreement"), _or_none(_is_number)),
+        **dict.fromkeys(("accuracy", "keras_accuracy"), _or_none(_is_number)),
     },
 )
 # kind: (fields that it must have, fields that it may have)

@@ -28,10 +28,14 @@ class Table:
     rows: list
     notes: list
 
+    def cells(self):
+        """Return its headings, and its rows as lists of texts."""
+        rows = [[text(row) for _, text in self.columns] for row in self.rows]
+        return [heading for heading, _ in self.columns], rows
+
     def markdown(self):
         """Render with its title and notes, as a string."""
-        cells = [[text(row) for _, text in self.columns] for row in self.rows]
-        lines = markdown([heading for heading, _ in self.columns], cells)
+        lines = markdown(*self.cells())
         notes = ["", *(f"- {note}" for note in self.notes)] if self.notes else []
         return "\n".join([f"### {self.title}", "", *lines, *notes]) + "\n"
 
@@ -130,13 +134,18 @@ def study_of(run):
 
 def label(run):
     """Return a run's name and case, in a few words."""
+    return f"{run.name} ({case(run)})"
+
+
+def case(run):
+    """Return a run's case: network, data set, and what is not as in the paper."""
     flags, facts = run.header["flags"], run.header["data"]
     words = [f"{flags['network']}, {pathlib.Path(flags['dataset']).stem}"]
     if flags.get("train_examples"):
         words.append(f"{facts['train_examples']:,} images")
     if flags.get("width_scale", 1) != 1:
         words.append(f"widths x {flags['width_scale']:g}")
-    return f"{run.name} ({', '.join(words)})"
+    return ", ".join(words)
 
 
 def table_1(runs):

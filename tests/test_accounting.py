@@ -45,6 +45,13 @@ def test_counted_by_hand():
     assert counted.deployed.params == kernels + 5 * 7 + 7 * 2 + (5 + 7 + 7 + 2)
     assert counted.deployed.macs == sum(macs.values())
     assert [r.layer for r in counted.rows if r.owns_width] == ["conv", "main", "deep"]
+    of = counted.by_layer()
+    assert (
+        next(iter(of)) == "conv"
+        and {name: row["macs"] for name, row in of.items() if row["macs"]} == macs
+    )
+    assert sum(row["params"] + row["bias"] for row in of.values()) == counted.deployed.params
+    assert sum(row["params"] for row in of.values() if row["owns_width"]) == kernels
 
 
 def test_bn_without_a_layer_to_fold_into_keeps_scale_and_offset():
@@ -71,8 +78,9 @@ def test_depthwise_grouped_and_transposed():
 def test_shared_layer_computes_twice_and_is_stored_once():
     shared = layers.Conv2D(3, 1, use_bias=False, name="shared")
     inputs = keras.Input((4, 4, 3))
-    counted = cost(keras.Model(inputs, shared(shared(inputs)))).deployed
-    assert (counted.macs, counted.params) == (2 * 16 * 9, 9)
+    counted = cost(keras.Model(inputs, shared(shared(inputs))))
+    assert (counted.deployed.macs, counted.deployed.params) == (2 * 16 * 9, 9)
+    assert counted.by_layer()["shared"] == {"macs": 288, "params": 9, "bias": 0, "owns_width": True}
 
 
 def test_reductions_from_models_or_costs():

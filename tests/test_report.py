@@ -33,7 +33,7 @@ def test_everything_from_a_run_directory_alone(tmp_path):
     written = report.write([one])
     names = {path.name for path in written}
     assert names == set(os.listdir(one / "report"))
-    assert names == {"tables.md", *(f"table{i}.csv" for i in range(1, 5))} | {
+    assert names == {"index.html", "report.md", "tables.md", *(f"table{i}.csv" for i in range(1, 5))} | {
         f"figure{i}.{suffix}" for i in (1, 2, 4, 5) for suffix in ("png", "svg")
     }
     for path in written:
@@ -48,7 +48,7 @@ def test_several_runs_side_by_side(tmp_path):
     dense = write_run(tmp_path / "dense", net(0, 0, "final", measured=False))
     names = {path.stem for path in report.write([one, dense], tmp_path / "both")}
     assert names == {
-        *("tables", "table1", "table2", "table3", "table4", "figure4"),
+        *("index", "report", "tables", "table1", "table2", "table3", "table4", "figure4"),
         *("figure2_one", "figure2_dense", "figure1_one"),  # no AE in a dense run
     }
 
@@ -62,6 +62,14 @@ def test_what_is_no_run_is_refused_and_nothing_written(tmp_path):
     (one / "maps.npz").write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(ValueError, match=r"activation maps of a run are damaged. Received: .*maps.npz"):
         report.write([one])
+    (one / "maps.npz").unlink()
+    (one / "export").mkdir()
+    (one / "export" / "export.json").write_text('{"onnx": {"file": "model.onnx", "bytes": -1}}')
+    with pytest.raises(
+        ValueError, match="export report of a run is damaged. .*format 'onnx' has no prob"
+    ):
+        report.write([one])
+    assert not (one / "report").exists()
     command = [sys.executable, "-m", "adprune_keras.report", f"--run_dir={tmp_path / 'nowhere'}"]
     found = subprocess.run(command, capture_output=True, text=True)
     assert found.returncode == 1
@@ -94,7 +102,7 @@ def test_names_from_files_are_text_and_nothing_else(tmp_path):
     run.save_maps(one, {"net0": {"$\\frac$": np.ones((2, 2)), evil: np.ones((2, 2))}})
     written = report.write([one, one], tmp_path / "out")
     assert sorted(os.listdir(tmp_path / "out")) == sorted(p.name for p in written)
-    assert len(written) == len(set(written)) == 7 + 2 * 3 * 2
+    assert len(written) == len(set(written)) == 9 + 2 * 3 * 2
     table = (tmp_path / "out" / "tables.md").read_text()
     rows = [line for line in table.splitlines() if "script" in line]
     assert len(rows) == 4  # Table I and II of two runs

@@ -144,3 +144,31 @@ def test_epochs_that_each_bring_new_names(tmp_path):
             file.write(json.dumps(EPOCH | {"logs": logs, "densities": {}}) + "\n")
     with pytest.raises(ValueError, match="values, and 5,000,000 are allowed"):
         run.read_record(tmp_path)
+
+
+def test_export_reports():
+    row = {"file": "model.onnx", "bytes": 5, "problems": []}
+    schema.check_export({"onnx": row | {"accuracy": None, "something": "new"}, "tflite": row})
+    for wrong in (
+        [row],
+        {"onnx": None},
+        {"onnx": row | {"bytes": "5"}},
+        {"onnx": row | {"problems": "none"}},
+        {"onnx": row | {"accuracy": float("nan")}},
+        {"onnx": {"file": "x", "bytes": 1}},
+        {str(i): row for i in range(101)},
+    ):
+        with pytest.raises(ValueError):
+            schema.check_export(wrong)
+
+
+def test_costs_of_layers():
+    cost = {"macs": 8, "params": 2, "bias": 1, "owns_width": True}
+    schema.check(net_entry(layer_costs={"a": cost}))
+    schema.check(net_entry(layer_costs=None))
+    for wrong in ({"a": None}, {"a": cost | {"macs": -1}}, {"a": cost | {"owns_width": 1}}, {"a": {}}):
+        with pytest.raises(ValueError, match="`layer_costs` in a line of kind 'net'"):
+            schema.check(net_entry(layer_costs=wrong))
+    many = dict.fromkeys(map(str, range(60_000)), cost)
+    with pytest.raises(ValueError, match="120,004 widths and costs of layers, and 100,000 are allowed"):
+        schema.check_nets([net_entry(layer_costs=many), net_entry(1, 2, layer_costs=many)])
