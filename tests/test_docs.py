@@ -88,6 +88,7 @@ def given():
         "train": Batches(x_train, y[:320]),
         "val": Batches(x_test, y[320:384]),
         "model": lambda: compiled(models.VGG11(widths=[8] * 8)),
+        "mine.keras": lambda: compiled(models.VGG11(widths=[8] * 8)).save("mine.keras"),
     }
 
 
@@ -131,7 +132,7 @@ def test_python(page, given, tmp_path, monkeypatch):
         if language not in ("python", "pycon") or any(d.startswith("run by ") for d in directives):
             continue
         for name in [n for d in directives if d.startswith("given ") for n in d[6:].split(", ")]:
-            names[name] = given[name]() if name == "model" else given[name]
+            names[name] = given[name]() if callable(given[name]) else given[name]
         with shortened(directives):
             if language == "python":
                 exec(compile(text, f"{page.name}: {text.splitlines()[0]}", "exec"), names)
