@@ -9,16 +9,20 @@ kernel k x k and output O x O the paper counts O^2 N k^2 M MACs and N M k^2 para
   BN is folded into the layer before it. A BN that has nothing to fold into keeps scale and offset.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
+from typing import Literal, get_args
 
+import keras
 from keras import layers
 
 from adprune_keras.cut import Cut
 from adprune_keras.groups import PROJECTION, find_groups
 from adprune_keras.rules import channel_axis
 
-COUNTS = ("paper", "deployed")
+Count = Literal["paper", "deployed"]
+COUNTS = get_args(Count)
 # Layers whose weights scale or shift one value each: they count as they ship, and no MAC with them.
 _WITHOUT_KERNEL = (
     *(layers.PReLU, layers.LayerNormalization, layers.RMSNormalization, layers.GroupNormalization),
@@ -52,7 +56,7 @@ class Row:
     layer: str
     kind: str
     width: int
-    output_shape: tuple
+    output_shape: tuple[int | None, ...]
     macs: int
     params: int
     bias: int
@@ -63,16 +67,16 @@ class Row:
 class Cost:
     """Rows per layer, and their totals both ways of counting (ints, one image)."""
 
-    rows: tuple
+    rows: tuple[Row, ...]
 
     @property
-    def paper(self):
+    def paper(self) -> Total:
         """`Total` of the layers that own a width: section IV-A of the paper."""
         counted = [r for r in self.rows if r.owns_width]
         return Total(sum(r.macs for r in counted), sum(r.params for r in counted))
 
     @property
-    def deployed(self):
+    def deployed(self) -> Total:
         """`Total` of everything in the graph that ships."""
         return Total(sum(r.macs for r in self.rows), sum(r.params + r.bias for r in self.rows))
 
@@ -91,7 +95,7 @@ class Cost:
         return layers
 
 
-def cost(model):
+def cost(model: keras.Model) -> Cost:
     """Count a model's MACs and parameters, for one image.
 
     Args:
@@ -173,7 +177,9 @@ def cost_after(cut, owners):
     return Cost(tuple(rows))
 
 
-def ops_reduction(baseline, pruned, count="paper"):
+def ops_reduction(
+    baseline: keras.Model | Cost, pruned: keras.Model | Cost, count: Count = "paper"
+) -> float:
     """OPS reduction, Eq. 3: MACs of the baseline over MACs of the pruned network.
 
     Args:
@@ -190,12 +196,14 @@ def ops_reduction(baseline, pruned, count="paper"):
     return _reduction(baseline, pruned, count, "macs")
 
 
-def params_reduction(baseline, pruned, count="paper"):
+def params_reduction(
+    baseline: keras.Model | Cost, pruned: keras.Model | Cost, count: Count = "paper"
+) -> float:
     """Parameters reduction: Eq. 3 with parameters for MACs (Table I). Arguments as there."""
     return _reduction(baseline, pruned, count, "params")
 
 
-def training_complexity(nets):
+def training_complexity(nets: Iterable[tuple[float, float]]) -> float:
     """Training complexity, Eq. 4: the sum of `epochs / OPS reduction` over the nets of a run.
 
     A dense run of E epochs scores E, so the result reads as "epochs of the dense network".
@@ -220,7 +228,7 @@ def training_complexity(nets):
     return float(sum(epochs / reduction for reduction, epochs in nets))
 
 
-def training_memory_complexity(nets):
+def training_memory_complexity(nets: Iterable[tuple[float, float]]) -> float:
     """Training memory complexity, section IV-D: Eq. 4 with parameters reductions in `nets`."""
     return training_complexity(nets)
 

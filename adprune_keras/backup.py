@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -45,7 +46,13 @@ class Backup(keras.callbacks.Callback):
         BackupError: (an OSError) a state could not be saved; what was saved before is intact.
     """
 
-    def __init__(self, directory, save_freq=None, owner=None, verbose=1):
+    def __init__(
+        self,
+        directory: str | pathlib.Path,
+        save_freq: int | None = None,
+        owner: keras.callbacks.Callback | None = None,
+        verbose: int = 1,
+    ) -> None:
         super().__init__()
         if not isinstance(directory, str | pathlib.Path) or not str(directory):
             raise ValueError(f"`backup_dir` must be the path of a directory. Received: {directory!r}")
@@ -55,11 +62,12 @@ class Backup(keras.callbacks.Callback):
         self.save_freq = save_freq
         self.owner = owner
         self.verbose = verbose
-        self._settings, self._lock, self._found, self._number = {}, None, None, 0
+        self._settings: dict[str, Any] = {}
+        self._lock, self._found, self._number = None, None, 0
         self._opened = self._held = self._begun = self._terminated = False
 
     @property
-    def epoch(self):
+    def epoch(self) -> int:
         """The epoch that training goes on from, once open: 0 where there is nothing to go on from."""
         return 0 if self._found is None else self._found["epoch"]
 

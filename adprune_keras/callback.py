@@ -1,19 +1,23 @@
 """ADPrune: when to measure, to prune and to stop; the algorithm is in the modules it calls."""
 
 import itertools
+import pathlib
 import time
 import warnings
+from collections.abc import Iterable, Mapping
 from math import lcm
+from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from adprune_keras import faults, run
 from adprune_keras.accounting import COUNTS, cost, cost_after, ops_reduction, params_reduction
 from adprune_keras.backup import Backup
 from adprune_keras.cut import densest
-from adprune_keras.groups import SHORTCUTS, find_groups
-from adprune_keras.rebuild import WEIGHTS, rebuild
+from adprune_keras.groups import SHORTCUTS, Shortcuts, find_groups
+from adprune_keras.rebuild import WEIGHTS, Weights, rebuild
 from adprune_keras.schedule import (
     KEEP,
     PRUNE,
@@ -119,23 +123,23 @@ class ADPrune(keras.callbacks.Callback):
     def __init__(
         self,
         *,
-        min_delta=1e-3,
-        patience=2,
-        min_epochs=10,
-        prune_at=None,
-        max_prunes=None,
-        final_epochs=None,
-        rollback=True,
-        weights="inherit",
-        shortcuts="project",
-        rule=None,
-        target_ops_reduction=None,
-        sample_places=16,
-        backup_dir=None,
-        save_freq=None,
-        seed=None,
-        verbose=1,
-    ):
+        min_delta: float = 1e-3,
+        patience: int = 2,
+        min_epochs: int = 10,
+        prune_at: int | Iterable[int] | None = None,
+        max_prunes: int | None = None,
+        final_epochs: int | None = None,
+        rollback: bool = True,
+        weights: Weights = "inherit",
+        shortcuts: Shortcuts = "project",
+        rule: WidthRule | None = None,
+        target_ops_reduction: float | None = None,
+        sample_places: int | None = 16,
+        backup_dir: str | pathlib.Path | None = None,
+        save_freq: int | None = None,
+        seed: int | None = None,
+        verbose: int = 1,
+    ) -> None:
         super().__init__()
         self.schedule = Schedule(
             min_delta, patience, min_epochs, prune_at, max_prunes, final_epochs, rollback
@@ -164,9 +168,9 @@ class ADPrune(keras.callbacks.Callback):
         self.sample_places = places
         self.seed = seed
         self.verbose = verbose
-        self.record = []
-        self._final_since = None
-        self.backup = None
+        self.record: list[dict[str, Any]] = []
+        self._final_since: int | None = None
+        self.backup: Backup | None = None
         if backup_dir is not None:
             self.backup = Backup(backup_dir, save_freq, self, verbose)
             # Only now, as a hook for each step costs Keras its asynchronous dispatch.
@@ -175,19 +179,19 @@ class ADPrune(keras.callbacks.Callback):
             raise ValueError(f"`save_freq` needs a `backup_dir`. Received: save_freq={save_freq!r}")
 
     @property
-    def final(self):
+    def final(self) -> bool:
         """True once the current net is the final one: no prune can follow."""
         return self._final_since is not None
 
     @property
-    def planned_epochs(self):
+    def planned_epochs(self) -> int:
         """Epochs that the current net will train in all, as far as is known: for its learning rate."""
         end = self._epochs
-        if self.final and self.schedule.final_epochs is not None:
+        if self._final_since is not None and self.schedule.final_epochs is not None:
             end = min(end, self._final_since + self.schedule.final_epochs)
         return end - self.record[-1]["start"]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {
             **vars(self.schedule),
@@ -202,7 +206,7 @@ class ADPrune(keras.callbacks.Callback):
             "verbose": self.verbose,
         }
 
-    def plan(self, model, densities):
+    def plan(self, model: keras.Model, densities: Mapping[str, ArrayLike]) -> dict[str, Any]:
         """Say what a prune would do, without doing anything.
 
         Args:

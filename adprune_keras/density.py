@@ -6,15 +6,18 @@ over the batch and all places (N, H, W). Only that sum, one number a channel, le
 """
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import gcd, prod
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from adprune_keras.channels import GIVEN
-from adprune_keras.groups import find_groups
+from adprune_keras.groups import Shortcuts, find_groups
 from adprune_keras.trace import Phase, StandIn, as_functional, is_nested, replay
 
 
@@ -205,7 +208,12 @@ def merge(parts, sums):
         return Density(channels, float(np.divide(all_positives, all_places)))
 
 
-def activation_density(model, data, batch_size=128, shortcuts="project"):
+def activation_density(
+    model: keras.Model,
+    data: NDArray[Any] | keras.utils.PyDataset | Iterable[Any],
+    batch_size: int = 128,
+    shortcuts: Shortcuts = "project",
+) -> dict[str, NDArray[np.float64]]:
     """Measure the activation density of a model on data, per channel (Eq. 1).
 
     The forward pass is inference (BN with its moving statistics, no dropout). During `fit`,

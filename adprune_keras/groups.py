@@ -9,14 +9,17 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from math import lcm
+from typing import Literal, get_args
 
+import keras
 import numpy as np
 
 from adprune_keras.channels import GIVEN
 from adprune_keras.rules import follow
 from adprune_keras.trace import trace
 
-SHORTCUTS = ("project", "couple")
+Shortcuts = Literal["project", "couple"]
+SHORTCUTS = get_args(Shortcuts)
 # A projection that `rebuild` inserts; where the branches of an Add tie in depth it is not the owner.
 PROJECTION = "_shortcut{}_conv"
 
@@ -102,7 +105,7 @@ class Groups:
         return np.searchsorted(starts, channels, side="right") - 1
 
 
-def layer_widths(model, shortcuts="project"):
+def layer_widths(model: keras.Model, shortcuts: Shortcuts = "project") -> dict[str, int]:
     """Return `{layer name: width}` of every layer that pruning may resize, in graph order.
 
     For the factories these are the widths of the paper's Table I. A layer is listed when a ReLU

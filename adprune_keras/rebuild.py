@@ -2,22 +2,33 @@
 
 import itertools
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import keras
 import numpy as np
 from keras import layers, ops, tree
+from numpy.typing import ArrayLike
 
 from adprune_keras.cut import Cut, choose
-from adprune_keras.groups import PROJECTION, find_groups
+from adprune_keras.groups import PROJECTION, Shortcuts, find_groups
 from adprune_keras.models.plans import BATCH_NORM
 from adprune_keras.trace import as_functional, is_nested, tensors_in
 
-WEIGHTS = ("random", "inherit")
+Weights = Literal["random", "inherit"]
+WEIGHTS = get_args(Weights)
 _POINTWISE = {3: layers.Conv1D, 4: layers.Conv2D, 5: layers.Conv3D}
 
 
-def resize(model, widths, weights="random", densities=None, shortcuts="project", seed=None):
+def resize(
+    model: keras.Model,
+    widths: Mapping[str, int],
+    weights: Weights = "random",
+    densities: Mapping[str, ArrayLike] | None = None,
+    shortcuts: Shortcuts = "project",
+    seed: int | None = None,
+) -> keras.Model:
     """Rebuild a model at new widths; the model itself is untouched.
 
     Layer names, order and all other settings stay. With `shortcuts="project"`, where an Add's inputs

@@ -5,6 +5,7 @@ delta is read from the slope of AE over the current net's epochs. An "epoch coun
 number of epochs finished, so the first epoch's end is 1.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, isfinite
 
@@ -24,7 +25,7 @@ class Schedule:
     min_delta: float = 1e-3
     patience: int = 2
     min_epochs: int = 10
-    prune_at: tuple | None = None
+    prune_at: int | Iterable[int] | None = None
     max_prunes: int | None = None
     final_epochs: int | None = None
     rollback: bool = True

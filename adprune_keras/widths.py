@@ -1,12 +1,14 @@
 """From densities to the next net's widths: pure functions, no model in sight."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, floor, lcm
 from numbers import Real
 
 # Steps of the search for the widths that reach a budget: finer than one channel in any real layer.
 _BISECTIONS = 16
+_Pattern = str | re.Pattern[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +37,10 @@ class WidthRule:
     min_width: int = 4
     round_to: int = 1
     max_shrink: float = 1.0
-    include: tuple | None = None
-    exclude: tuple | None = None
+    include: _Pattern | Iterable[_Pattern] | None = None
+    exclude: _Pattern | Iterable[_Pattern] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("min_width", "round_to"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -52,7 +54,7 @@ class WidthRule:
         for name in ("include", "exclude"):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
 
-    def covers(self, layer):
+    def covers(self, layer: str) -> bool:
         """True where the rule may change the width of the layer of this name."""
 
         def matches(patterns):
@@ -60,7 +62,7 @@ class WidthRule:
 
         return (self.include is None or matches(self.include)) and not matches(self.exclude or ())
 
-    def check(self, layers):
+    def check(self, layers: Iterable[str]) -> None:
         """Raise `ValueError` where a pattern matches none of the layers: most likely misspelt."""
         for name in ("include", "exclude"):
             for pattern in getattr(self, name) or ():
@@ -70,7 +72,7 @@ class WidthRule:
                         f"Expected names among {list(layers)}, or a regular expression."
                     )
 
-    def __call__(self, width, density, parts=1):
+    def __call__(self, width: int, density: float, parts: int = 1) -> int:
         """Return the new width of a layer.
 
         Args:

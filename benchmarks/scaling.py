@@ -2,9 +2,9 @@
 
     python benchmarks/scaling.py [--width_scale=1] [--output=scaling.json]
 
-A VGG-11 (a quarter of its width by default) on the digits at 32 pixels under `keras.distribution.DataParallel` on JAX, with
-one thread a process, first as one process, then as two on loopback; batch 128 in all. The first epoch
-of each net compiles and is left out.
+A VGG-11 (a quarter of its width by default) on the digits at 32 pixels under
+`keras.distribution.DataParallel` on JAX, with one thread a process, first as one process, then as two on
+loopback; batch 128 in all. The first epoch of each net compiles and is left out.
 """
 
 import json

@@ -1,6 +1,7 @@
 """The formats that a network ships in: one table for the flags, the help, the checks and the report."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from adprune_keras.names import did_you_mean
 
@@ -36,8 +37,8 @@ class Format:
     points: float = 0.1
 
 
-_HALF = {"weights": "float16", "difference": 2e-3}
-_DYNAMIC = {"weights": "int8", "difference": 2e-2, "share": 99.0, "points": 1.0}
+_HALF: dict[str, Any] = {"weights": "float16", "difference": 2e-3}
+_DYNAMIC: dict[str, Any] = {"weights": "int8", "difference": 2e-2, "share": 99.0, "points": 1.0}
 _INT8 = _DYNAMIC | {"calibrated": True, "difference": 5e-2}
 
 FORMATS = {

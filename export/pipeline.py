@@ -5,13 +5,17 @@ import json
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+import keras
 import numpy as np
 from adprune_keras.export import convert, metadata
 from adprune_keras.export.card import card
 from adprune_keras.export.formats import FORMATS, resolve
 from adprune_keras.export.prepare import inference_model
 from adprune_keras.export.verify import Expected, VerificationError, verify
+from numpy.typing import ArrayLike
 
 from adprune_keras import run
 from adprune_keras.accounting import cost
@@ -22,20 +26,20 @@ _BATCH = 128
 
 
 def export_model(
-    model,
-    directory,
-    formats,
-    test_data=None,
-    calibration_data=None,
+    model: keras.Model,
+    directory: str | os.PathLike[str],
+    formats: Iterable[str],
+    test_data: Iterable[Any] | None = None,
+    calibration_data: Iterable[Any] | None = None,
     *,
-    batch_size=None,
-    normalization=None,
-    accuracy_points=None,
-    expected_accuracy=None,
-    facts=None,
-    seed=0,
-    time_limit=convert.TIME_LIMIT,
-):
+    batch_size: int | None = None,
+    normalization: tuple[ArrayLike, ArrayLike] | None = None,
+    accuracy_points: float | None = None,
+    expected_accuracy: float | None = None,
+    facts: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    time_limit: float = convert.TIME_LIMIT,
+) -> dict[str, dict[str, Any]]:
     """Export a trained model and prove each file by running it.
 
     A file is converted in a process of its own under a temporary name, opened and run in ONNX Runtime

@@ -1,6 +1,7 @@
 """Runs an exported file against the Keras model and collects every mismatch."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from adprune_keras.export import count, metadata
@@ -15,7 +16,7 @@ _FACTS = {"onnx": metadata.of_onnx, "tflite": metadata.of_tflite}
 class VerificationError(RuntimeError):
     """A file failed its checks; `report` holds what was found, format by format."""
 
-    def __init__(self, message, report):
+    def __init__(self, message: str, report: dict[str, dict[str, Any]]) -> None:
         super().__init__(message)
         self.report = report
 

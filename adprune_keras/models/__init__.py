@@ -8,6 +8,12 @@ string losses and the export stage can leave the softmax out. Pass `classifier_a
 for logits, with `from_logits=True` in the loss.
 """
 
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Protocol
+
+import keras
+
 from adprune_keras.models import resnet, vgg
 
 _ARGS = """
@@ -32,11 +38,27 @@ _ARGS = """
     """
 
 
-def _factory(name, family, doc):
+class Factory(Protocol):
+    """What builds a network of this module."""
+
+    __name__: str
+
+    def __call__(
+        self,
+        input_shape: Sequence[int] = (32, 32, 3),
+        classes: int = 10,
+        widths: Sequence[int] | Mapping[str, int] | None = None,
+        classifier_activation: str | None = "softmax",
+    ) -> keras.Model:
+        """Build the network; not compiled."""
+
+
+def _factory(name: str, family: ModuleType, doc: str) -> Factory:
     def factory(input_shape=(32, 32, 3), classes=10, widths=None, classifier_activation="softmax"):
         return family.build(name, input_shape, classes, widths, classifier_activation)
 
     factory.__name__ = factory.__qualname__ = name
+    factory.__annotations__ = Factory.__call__.__annotations__
     factory.__doc__ = doc + _ARGS.format(name=name, count=len(family.plan(name)))
     return factory
 
@@ -66,7 +88,7 @@ _FAMILIES = ((VGG11, VGG13, VGG16, VGG19, VGG19First8), (ResNet18, ResNet34, Res
 NETWORKS = {factory.__name__: factory for family in _FAMILIES for factory in family}
 
 
-def default_widths(network):
+def default_widths(network: str) -> dict[str, int]:
     """Return `{layer name: width}` of a network at its published widths.
 
     Args:

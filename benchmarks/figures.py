@@ -1,0 +1,62 @@
+"""Draws the figures of docs/decisions.md from the records in docs/results and docs/series.
+
+python benchmarks/figures.py
+"""
+
+import json
+import pathlib
+
+from criteria import FOLDER, SETTINGS, picks, read
+from matplotlib.figure import Figure
+
+from adprune_keras import run
+
+DOCS = FOLDER.parent
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"  # Okabe and Ito's
+
+
+def rho():
+    """Total AE and test accuracy of a dense net, and where two settings of rho are met."""
+    series = read(FOLDER / "resnet18_quarter_0.csv")
+    density, accuracy = series["activation_density"], [100 * v for v in series["val_accuracy"]]
+    epochs = range(1, len(density) + 1)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    above.plot(epochs, density, ".-", color=BLUE)
+    below.plot(epochs, accuracy, ".-", color=BLUE)
+    for name, colour in (("bare", ORANGE), ("default", "black")):
+        at = picks(density, **SETTINGS[name])
+        for axes in (above, below):
+            axes.axvline(at, color=colour, linestyle=":")
+        text = f" {name}: epoch {at}, {accuracy[at - 1]:.0f} %"
+        below.text(at, accuracy[0], text, color=colour, fontsize="small")
+    above.set_ylabel("total AE")
+    below.set_ylabel("test accuracy (%)")
+    below.set_xlabel("epoch")
+    below.set_xticks([1, *range(5, len(density) + 1, 5)])
+    return figure
+
+
+def widths():
+    """Widths before and after a prune, layer by layer, with the densities that decided them."""
+    record = (DOCS / "results" / "small" / "cifar10_resnet18.jsonl").read_text().splitlines()
+    before, after = [net for net in map(json.loads, record) if net["kind"] == "net"][:2]
+    names = list(before["widths"])
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for net, look in ((before, {"color": GREY, "alpha": 0.5}), (after, {"color": BLUE})):
+        axes.bar(range(len(names)), net["widths"].values(), label=f"net{net['net']}", **look)
+    for place, name in enumerate(names):
+        share = before["densities"][name][-1]
+        axes.text(place, before["widths"][name] + 2, f"{share:.2f}", ha="center", fontsize="x-small")
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize="x-small")
+    axes.set_ylabel("channels (above: AE of the layer)")
+    axes.legend(frameon=False, loc="upper left")
+    return figure
+
+
+if __name__ == "__main__":
+    folder = pathlib.Path(DOCS / "figures")
+    folder.mkdir(exist_ok=True)
+    for draw in (rho, widths):
+        run.save_figure(folder, f"{draw.__name__}.png", draw())
