@@ -9,7 +9,7 @@ import warnings
 import keras
 from absl import flags
 
-from adprune_keras import command, devices, options, plots, recipe, run, tables
+from adprune_keras import command, data, devices, options, plots, recipe, run, tables
 from adprune_keras._version import __version__
 from adprune_keras.accounting import cost
 from adprune_keras.backup import Backup
@@ -71,7 +71,8 @@ def train():
         directory = None
         if process == 0:
             directory = run.create(FLAGS.run_dir, FLAGS.overwrite, FLAGS.resume)
-        _fit(model, dataset, prune, backup, board, directory, (many, process))
+        with data.reading(FLAGS.dataset):
+            _fit(model, dataset, prune, backup, board, directory, (many, process))
         if backup:
             backup.close(remove=True)
     except BrokenPipeError:  # whoever read what this prints has gone
