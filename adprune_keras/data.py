@@ -27,6 +27,7 @@ _LABELS_FROM = 10_000  # examples of a split whose labels are looked at, where a
 # A name, its configuration and its version: never a namespace, from which code would be fetched and run.
 _TFDS_NAME = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?", re.ASCII)
 _FOREVER = 1 << 62  # epochs
+_BATCHES = ("train", "epochs", "steps", "test", "sample")  # what of `Data` is no plain data
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Data:
             on in a new process sees what it would have seen.
         steps: int, batches an epoch.
         test: likewise, in fixed order and untouched but for the scaling.
+        sample: float32 array (1, H, W, C), the first test image as `test` has it. An iteration of `test`
+            that is broken off could leave its cache without an image that cannot be decoded.
         classes: int, number of classes.
         input_shape: (H, W, C).
         mean: tuple of C floats in pixel units (0 to 255), subtracted from each pixel.
@@ -55,6 +58,7 @@ class Data:
     epochs: object
     steps: int
     test: object
+    sample: np.ndarray
     classes: int
     input_shape: tuple
     mean: tuple
@@ -64,7 +68,7 @@ class Data:
 
     def facts(self):
         """Return all but the batches, as plain data."""
-        return {k: v for k, v in vars(self).items() if k not in ("train", "epochs", "steps", "test")}
+        return {k: v for k, v in vars(self).items() if k not in _BATCHES}
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,7 @@ def load(
     _check(name, (train, test), classes, batch_size, processes[0] * replicas)
     with reading(name):
         mean, std = _statistics(train.images)
+        sample, _ = next(iter(_scaled(test.images.batch(1), mean, std)))
     augment = _resolve(augment, shape)
     epochs, steps = _training_batches(train, batch_size, mean, std, augment, seed, processes, replicas)
     on_device = None
@@ -158,6 +163,7 @@ def load(
         epochs=on_device or (lambda first: epochs(tf.data.Dataset.range(first, _FOREVER))),
         steps=steps,
         test=_test_batches(test, batch_size, mean, std, processes, replicas),
+        sample=sample.numpy(),
         classes=classes,
         input_shape=shape,
         mean=mean,

@@ -114,8 +114,7 @@ def _fit(model, dataset, prune, backup, board, directory, processes):
         board.prune = kept
         callbacks.append(board)
     if many == 1:  # a net that several processes hold does not run on an image of one
-        image = next(iter(dataset.test))[0][:1].numpy()
-        maps = Maps(lambda: kept.record[-1], image)
+        maps = Maps(lambda: kept.record[-1], dataset.sample)
         callbacks.append(maps)
     with devices.together(many, process), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Training failed")  # said below, as the command's last word
