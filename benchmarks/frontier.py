@@ -55,8 +55,8 @@ from adprune_keras import (
 from adprune_keras.accounting import COUNTS
 from adprune_keras.groups import find_groups
 from adprune_keras.rebuild import rebuild
-from adprune_keras.swap import Net, optimizer_recipe, swap
 from adprune_keras.recipe import learning_rate_at
+from adprune_keras.swap import Net, optimizer_recipe, swap
 from adprune_keras.widths import WidthRule, next_widths
 
 FLAGS = flags.FLAGS

@@ -22,8 +22,8 @@ from absl import app, flags
 from adprune_keras import ADPrune, cost, data, models, ops_reduction
 from adprune_keras.groups import find_groups
 from adprune_keras.rebuild import rebuild
-from adprune_keras.swap import Net, current_net, optimizer_recipe, swap
 from adprune_keras.recipe import learning_rate_at
+from adprune_keras.swap import Net, current_net, optimizer_recipe, swap
 from adprune_keras.widths import WidthRule, next_widths
 
 FLAGS = flags.FLAGS
