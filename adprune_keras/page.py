@@ -8,6 +8,7 @@ from adprune_keras import facts, panels, svg, tables
 from adprune_keras.plots import COLOURS
 
 RUNS = 50  # with figures
+_LINES = 60  # of a run's summary in Markdown
 _BOTH = "Reductions and training complexity: paper count / deployed count."
 
 
@@ -55,7 +56,9 @@ def markdown(shown):
     for one in shown:
         of = facts.of(one)
         lines += [f"## {_mark(of['name'])}: {_mark(of['case'])}", "", _mark(of["lead"]), ""]
-        lines += [tables.summary(one.run.nets)]
+        summary = tables.summary(one.run.nets).splitlines()
+        left = [f"- {len(summary) - _LINES:,} more lines are left out here."] if summary[_LINES:] else []
+        lines += [*summary[:_LINES], *left, ""]
         if of["exports"]:
             lines += [*tables.markdown(*of["exports"]), ""]
         command = " ".join(of["command"])

@@ -7,9 +7,9 @@ likewise; of long runs each point is the mean of some epochs.
 import numpy as np
 from matplotlib.figure import Figure
 
-from adprune_keras.plots import COLOURS, against, colour_of, plain, series
+from adprune_keras.plots import COLOURS, POINTS, against, colour_of, plain, series, thin
 
-LAYERS, NETS, CHANGES, POINTS = 150, 6, 24, 600
+LAYERS, NETS, CHANGES = 150, 6, 24
 GREY, GRID = "#808080", "#d8d8d8"
 _WIDTH, _HEIGHT, _TEXT, _SMALL = 5.0, 3.9, 9, 8.2  # inches; points
 _NAMED = 45  # rows that have their name and figures beside them
@@ -41,7 +41,7 @@ def timeline(nets):
         for axes, key, scale in zip(
             panels, ("val_accuracy", "activation_density"), (100, 1), strict=False
         ):
-            x, y = _thin(net["start"], series(net, key), -(-epochs // POINTS))
+            x, y = thin(net["start"], series(net, key), -(-epochs // POINTS))
             axes.plot(x, scale * y, linewidth=1.4, **style)
     for n, change in enumerate(changes(nets)[:CHANGES], start=1):
         place = change["epoch"] + 0.5
@@ -198,7 +198,7 @@ def accuracies(runs):
     axes = figure.subplots()
     longest = max(net["start"] + net["epochs"] for _, nets in runs for net in nets)
     for n, (_, nets) in enumerate(runs):
-        parts = [_thin(net["start"], series(net, "val_accuracy"), -(-longest // POINTS)) for net in nets]
+        parts = [thin(net["start"], series(net, "val_accuracy"), -(-longest // POINTS)) for net in nets]
         x, y = np.concatenate(parts, axis=1)
         axes.plot(x, 100 * y, linewidth=1.4, color=COLOURS[n % len(COLOURS)])
     _calm(axes)
@@ -271,13 +271,3 @@ def _arrow(widths):
 
 def _short(name):
     return plain(name if len(name) <= 23 else f"{name[:14]}…{name[-8:]}")
-
-
-def _thin(start, values, step):
-    """Epochs and values of a curve, the mean of each `step` epochs."""
-    padded = np.full(-(-len(values) // step) * step, np.nan)
-    padded[: len(values)] = values
-    parts = padded.reshape(-1, step)
-    known = np.isfinite(parts)
-    means = np.where(known, parts, 0).sum(1) / np.where(known.any(1), known.sum(1), np.nan)
-    return start + 1 + (step - 1) / 2 + step * np.arange(len(parts)), means

@@ -11,6 +11,8 @@ from adprune_keras.accounting import COUNTS
 # Okabe and Ito's.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DEPTH = matplotlib.colormaps["cividis"]
+POINTS = 600  # of a curve; of a longer one each is the mean of some epochs
+_NAMED = 12  # nets in a legend
 _MAPS = 9  # panels of a net in Fig. 5, beside the image
 
 
@@ -25,14 +27,14 @@ def figure_1(nets):
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    trained, named = {}, set()
+    trained, named, step = {}, set(), _step(nets)
     for net in nets:
         number, done = net["net"], trained.get(net["net"], 0)
         trained[number] = done + net["epochs"]
-        epochs = range(done + 1, trained[number] + 1)
         colour = COLOURS[number % len(COLOURS)]
-        label = None if number in named else f"net{number} ({net.get('profile', 'unknown')})"
-        axes.plot(epochs, series(net, "activation_density"), ".-", color=colour, label=label)
+        new = number not in named and len(named) < _NAMED
+        label = f"net{number} ({net.get('profile', 'unknown')})" if new else None
+        axes.plot(*thin(done, series(net, "activation_density"), step), ".-", color=colour, label=label)
         named.add(number)
         if net["outcome"] == "pruned":
             axes.axvline(trained[number], color=colour, linestyle=":")
@@ -56,15 +58,17 @@ def figure_2(nets):
     panels = figure.subplots(3 if measured else 1, 1, sharex=True, squeeze=False)[:, 0]
     depth = {name: i for net in nets for i, name in enumerate(net["densities"])}
     shades = Normalize(1, max([2, *(1 + i for i in depth.values())]))
-    for net in nets:
-        epochs = range(net["start"] + 1, net["start"] + net["epochs"] + 1)
+    step = _step(nets)
+    for n, net in enumerate(nets):
         style = {"color": colour_of(net), "marker": ".", "markersize": 4}
         percent = [100 * v for v in series(net, "val_accuracy")]
-        panels[0].plot(epochs, percent, label=_label(net), **style)
+        label = _label(net) if n < _NAMED else None
+        panels[0].plot(*thin(net["start"], percent, step), label=label, **style)
         if measured:
-            panels[1].plot(epochs, series(net, "activation_density"), **style)
+            panels[1].plot(*thin(net["start"], series(net, "activation_density"), step), **style)
             for name, values in net["densities"].items():
-                panels[2].plot(epochs, values, color=_DEPTH(shades(1 + depth[name])), linewidth=1)
+                curve = thin(net["start"], values, step)
+                panels[2].plot(*curve, color=_DEPTH(shades(1 + depth[name])), linewidth=1)
         if net["outcome"] in ("pruned", "rolled back"):
             for axes in panels:
                 axes.axvline(net["start"] + net["epochs"] + 0.5, color="grey", linestyle=":")
@@ -154,7 +158,8 @@ def against(axes, runs, key):
             )
         places = [net[key][COUNTS[0]] for net in nets]
         axes.plot(places, accuracy, color=colour, linewidth=0.8)
-        for net, x, y in zip(nets, places, accuracy, strict=True):
+        few = len(nets) <= 2 * _NAMED
+        for net, x, y in zip(nets, places, accuracy, strict=True) if few else ():
             axes.annotate(
                 f"net{net['net']}", (x, y), (4, 6), textcoords="offset points", fontsize="x-small"
             )
@@ -171,6 +176,11 @@ def plain(name):
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
+def _step(nets):
+    """How many epochs each point of a run's curves stands for."""
+    return -(-sum(net["epochs"] for net in nets) // POINTS)
+
+
 def _label(net):
     if not net["ops_reduction"]:
         return f"net{net['net']}"
@@ -182,3 +192,13 @@ def series(net, name):
     """Return a logged series of a net, NaN where an epoch has no value."""
     values = net["logs"].get(name) or [None] * net["epochs"]
     return [float("nan") if v is None else v for v in values]
+
+
+def thin(start, values, step):
+    """Return epochs and values of a curve that begins after epoch `start`, the mean of each `step`."""
+    padded = np.full(-(-len(values) // step) * step, np.nan)
+    padded[: len(values)] = np.array(values, float)  # None becomes NaN
+    parts = padded.reshape(-1, step)
+    known = np.isfinite(parts)
+    means = np.where(known, parts, 0).sum(1) / np.where(known.any(1), known.sum(1), np.nan)
+    return start + 1 + (step - 1) / 2 + step * np.arange(len(parts)), means

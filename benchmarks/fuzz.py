@@ -292,6 +292,7 @@ def net(number, start, epochs, outcome):
         },
         "densities": {"a": [0.5] * epochs, "b": [None] * epochs},
         "channel_densities": {"a": [0.5]},
+        "layer_costs": {"a": {"macs": 9, "params": 7, "bias": 1, "owns_width": True}},
         **{"rebuild_seconds": 0.5, "retrace_seconds": None},
     }
 
@@ -301,6 +302,12 @@ def entries():
     epoch = {"kind": "epoch", "start": 2, "logs": {"val_accuracy": 0.5}, "densities": {"a": 0.5}}
     second = net(1, 2, 0, "training") | {"kind": "start", "logs": {}, "densities": {}}
     return [header(), net(0, 0, 2, "pruned"), second, epoch, epoch]
+
+
+def exported():
+    """Return the report of an export that is all right: one file verified, one that failed."""
+    row = {"file": "model.onnx", "bytes": 9, "problems": [], "macs": 9, "accuracy": 50.0, "worst": 0.1}
+    return {"onnx": row, "tflite": row | {"bytes": None, "problems": ["NaN"], "macs": None}}
 
 
 _HOSTILE = st.one_of(
@@ -367,22 +374,26 @@ def _changed(value, path, new, drop):
     return value
 
 
-@st.composite
-def records(draw):
-    """Draw the bytes of a `record.jsonl`: a good one with values, lines or bytes changed."""
-    lines = entries()
+def _hostile(draw, good):
+    """Change up to three places of a value, some of them for others of the same type."""
     for _ in range(draw(st.integers(0, 3))):
         deep = draw(st.integers(0, 9)) > 0  # else whole lines
-        places = [path for path in _places(lines) if len(path) > deep]
+        places = [path for path in _places(good) if len(path) > deep]
         if not places:
             break
         place = draw(st.sampled_from(places))
         new, mild = draw(_HOSTILE), draw(st.booleans())
         if mild:  # of the same type, so that it comes further
-            new = draw(_ALIKE.get(type(_at(lines, place)), st.just(_at(lines, place))))
-        lines = _changed(lines, place, new, drop=not mild and draw(st.booleans()))
-        if not lines:
-            break
+            new = draw(_ALIKE.get(type(_at(good, place)), st.just(_at(good, place))))
+        good = _changed(good, place, new, drop=not mild and draw(st.booleans()))
+    return good
+
+
+@st.composite
+def records(draw):
+    """Draw the bytes of a `record.jsonl`, values, lines or bytes changed, and the text of an export."""
+    lines = _hostile(draw, entries())
+    lines = lines if isinstance(lines, list) else [lines]
     if draw(st.integers(0, 5)) == 0:
         lines = draw(st.permutations(lines)) + lines[: draw(st.integers(0, 2))]
     text = "\n".join(json.dumps(line) for line in lines) + "\n"
@@ -392,15 +403,19 @@ def records(draw):
             content[draw(st.integers(0, len(content) - 1))] = draw(st.integers(0, 255))
     if draw(st.integers(0, 9)) == 0:
         content = content[: draw(st.integers(0, len(content)))]
-    return bytes(content), draw(st.integers(0, 7)) == 0
+    export = json.dumps(_hostile(draw, exported()) if draw(st.booleans()) else exported())
+    return bytes(content), export, draw(st.integers(0, 7)) == 0
 
 
 def try_record(found):
-    """What `adprune-report` and `adprune-export` make of it; the figures of one in eight."""
-    content, drawn = found
+    """What `adprune-report` and `adprune-export` make of it; page and figures of one in eight."""
+    content, export, drawn = found
     with _folder() as folder:
         (folder / "record.jsonl").write_bytes(content)
+        (folder / "export").mkdir()
+        (folder / "export" / "export.json").write_text(export)
         one = run.read_run(folder)
+        run.read_export(folder)
         if drawn:
             report.write([folder])
         elif one.nets and any(entry["epochs"] for entry in one.nets):

@@ -23,7 +23,7 @@ CASES = {
 
 def test_what_is_all_right_is_taken(tmp_path):
     content = "\n".join(map(fuzz.json.dumps, fuzz.entries())).encode()
-    assert fuzz.outcome((content, True), fuzz.try_record) == "success"
+    assert fuzz.outcome((content, fuzz.json.dumps(fuzz.exported()), True), fuzz.try_record) == "success"
     assert fuzz.outcome([], fuzz.try_flags) == "success"
 
 
