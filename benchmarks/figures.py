@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from adprune_keras import run
 
 DOCS = FOLDER.parent
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"  # Okabe and Ito's
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"  # Okabe and Ito's
 
 
 def rho():
@@ -37,10 +37,39 @@ def rho():
     return figure
 
 
+def nets(name):
+    """Return the nets of a small run, as `ADPrune.record` holds them."""
+    lines = (DOCS / "results" / "small" / f"{name}.jsonl").read_text().splitlines()
+    return [entry for entry in map(json.loads, lines) if entry["kind"] == "net"]
+
+
+def delta():
+    """Total AE and test accuracy of a run whose second prune went too far."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    colours = (BLUE, ORANGE, GREEN)
+    for net in nets("digits_rollback"):
+        epochs = range(net["start"] + 1, net["start"] + net["epochs"] + 1)
+        look = {"color": colours[net["net"]], "marker": "."}
+        accuracy = [100 * value for value in net["logs"]["val_accuracy"]]
+        above.plot(epochs, net["logs"]["activation_density"], **look)
+        below.plot(epochs, accuracy, **look)
+        paper, deployed = (net["ops_reduction"][count] for count in ("paper", "deployed"))
+        text = f"net{net['net']}\n{paper:.1f}x / {deployed:.1f}x"
+        below.text(epochs[0], 2, text, color=look["color"], fontsize="x-small")
+        if net["outcome"] != "final":
+            for axes in (above, below):
+                axes.axvline(epochs[-1] + 0.5, color=GREY, linestyle=":")
+    above.set_ylabel("total AE")
+    below.set_ylabel("test accuracy (%)")
+    below.set_ylim(0, 100)
+    below.set_xlabel("epoch (OPS reduction: paper / deployed count)")
+    return figure
+
+
 def widths():
     """Widths before and after a prune, layer by layer, with the densities that decided them."""
-    record = (DOCS / "results" / "small" / "cifar10_resnet18.jsonl").read_text().splitlines()
-    before, after = [net for net in map(json.loads, record) if net["kind"] == "net"][:2]
+    before, after = nets("cifar10_resnet18")
     names = list(before["widths"])
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -58,5 +87,5 @@ def widths():
 if __name__ == "__main__":
     folder = pathlib.Path(DOCS / "figures")
     folder.mkdir(exist_ok=True)
-    for draw in (rho, widths):
+    for draw in (rho, widths, delta):
         run.save_figure(folder, f"{draw.__name__}.png", draw())

@@ -12,7 +12,8 @@ train, test = (x[:1437], y[:1437]), (x[1437:], y[1437:])
 
 keras.utils.set_random_seed(0)
 model = models.VGG11(input_shape=(8, 8, 1), classes=10, widths=[16, 16, 32, 32, 64, 64, 64, 64])
-model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+sgd = keras.optimizers.SGD(0.05, momentum=0.9)
+model.compile(sgd, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
 prune = ADPrune(prune_at=[6], seed=0)
 model.fit(*train, batch_size=64, epochs=16, validation_data=test, callbacks=[prune], verbose=2)
 

@@ -73,8 +73,11 @@ def build(classes):
     make = getattr(keras.applications, FLAGS.network)
     try:
         base = make(include_top=False, weights=weights, input_shape=shape)
-    except OSError as e:
-        raise app.UsageError(f"The weights cannot be fetched ({e}). --weights=none does without.") from e
+    except Exception as e:  # what Keras raises where a download fails
+        raise app.UsageError(f"{e} --weights=none does without what was learnt elsewhere.") from e
+    for layer in base.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.9  # statistics that follow within a short training what pruning changes
     inputs = keras.Input(shape, name="image")
     x = keras.layers.GlobalAveragePooling2D(name="pool")(base(inputs))
     outputs = keras.layers.Dense(classes, activation="softmax", name="classes")(x)
