@@ -16,8 +16,6 @@ _MOST_FLAGFILE, _MOST_FLAGFILES = 1 << 20, 100  # bytes; how many
 _WIDEST, _LEFT = 100, 26  # columns of a help text, and of its names of flags
 _FOOT = "--flagfile=FILE reads flags from a file, one a line. --helpfull shows every flag, absl's too."
 
-flags.disclaim_key_flags()  # what is defined here belongs to the module that asks for it
-
 
 class Choice(flags.EnumParser):
     """A flag's value that is one of some words; a misspelt one is told the nearest."""
@@ -28,11 +26,6 @@ class Choice(flags.EnumParser):
             near = did_you_mean(str(argument), self.enum_values)
             raise ValueError(f"value should be one of <{'|'.join(self.enum_values)}>.{near}")
         return argument
-
-
-def define_choice(words, name, default, about):
-    """Define a flag that takes a `Choice` of words; the other arguments are those of absl."""
-    return flags.DEFINE(Choice(words), name, default, about, serializer=flags.ArgumentSerializer())
 
 
 class Show(flags.BooleanFlag):

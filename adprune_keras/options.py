@@ -109,8 +109,8 @@ def _images():
         flags.DEFINE_integer(
             "test_examples", None, "Use the first so many test images. Default: all.", 1
         ),
-        command.define_choice(
-            data.AUGMENTATIONS,
+        flags.DEFINE(
+            command.Choice(data.AUGMENTATIONS),
             "augment",
             "auto",
             "Augmentation of training images, each on its own; auto: crop and flip for colour images of "
@@ -122,8 +122,8 @@ def _images():
 def network(default):
     """Define which of the factories' networks is net0."""
     return [
-        command.define_choice(
-            list(models.NETWORKS),
+        flags.DEFINE(
+            command.Choice(list(models.NETWORKS)),
             "network",
             default,
             "Network to start from; the paper's are VGG19 and ResNet18.",
@@ -149,12 +149,7 @@ def _training():
             "epochs", 100, "Epochs over all nets, the ceiling; the paper's first net takes 100.", 1
         ),
         flags.DEFINE_integer("batch_size", 128, "Images a step; the paper's.", 1),
-        command.define_choice(
-            OPTIMIZERS,
-            "optimizer",
-            "sgd",
-            "Optimizer; sgd is the paper's.",
-        ),
+        flags.DEFINE(command.Choice(OPTIMIZERS), "optimizer", "sgd", "Optimizer; sgd is the paper's."),
         flags.DEFINE_float(
             "learning_rate",
             0.1,
@@ -170,8 +165,8 @@ def _training():
             "usual one for CIFAR.",
             0.0,
         ),
-        command.define_choice(
-            LR_SCHEDULES,
+        flags.DEFINE(
+            command.Choice(LR_SCHEDULES),
             "lr_schedule",
             "cosine",
             "How the learning rate decays over each net's training; step: divided by ten after one "
@@ -237,15 +232,15 @@ def target():
 def pruning():
     """Define what a prune does to which layers."""
     return [
-        command.define_choice(
-            WEIGHTS,
+        flags.DEFINE(
+            command.Choice(WEIGHTS),
             "weights",
             "inherit",
             "After a prune: inherit those of the channels that stay, which ends higher in short runs, "
             "or random new ones, the paper's.",
         ),
-        command.define_choice(
-            SHORTCUTS,
+        flags.DEFINE(
+            command.Choice(SHORTCUTS),
             "shortcuts",
             "project",
             "project, the paper's: each end of a shortcut has a width of its own, and a 1x1 projection "
@@ -281,21 +276,21 @@ def pruning():
 
 def _machine():
     return [
-        command.define_choice(
-            ("auto", "true", "false"),
+        flags.DEFINE(
+            command.Choice(("auto", "true", "false")),
             "jit_compile",
             "auto",
             "XLA; auto: off on TensorFlow without a GPU, where it is several times slower, else Keras' "
             "own choice.",
         ),
-        command.define_choice(
-            DTYPE_POLICIES,
+        flags.DEFINE(
+            command.Choice(DTYPE_POLICIES),
             "dtype_policy",
             "float32",
             "Keras' dtype policy; the mixed ones compute in half precision, which pays on GPUs only.",
         ),
-        command.define_choice(
-            devices.DISTRIBUTIONS,
+        flags.DEFINE(
+            command.Choice(devices.DISTRIBUTIONS),
             "distribution",
             "none",
             "mirrored: tf.distribute.MirroredStrategy over this machine's devices (TensorFlow); "
