@@ -36,6 +36,13 @@ def of_train():
     return groups
 
 
+def _choice(name, values, default, about):
+    """Define a flag that is one of some words."""
+    return flags.DEFINE(
+        command.Choice(values), name, default, about, serializer=flags.ArgumentSerializer()
+    )
+
+
 def _run():
     return [
         flags.DEFINE_string("run_dir", None, "Directory that the run is written to.", required=True),
@@ -109,9 +116,9 @@ def _images():
         flags.DEFINE_integer(
             "test_examples", None, "Use the first so many test images. Default: all.", 1
         ),
-        flags.DEFINE(
-            command.Choice(data.AUGMENTATIONS),
+        _choice(
             "augment",
+            data.AUGMENTATIONS,
             "auto",
             "Augmentation of training images, each on its own; auto: crop and flip for colour images of "
             "24 pixels or more, none for others (a mirrored digit is no digit).",
@@ -122,9 +129,9 @@ def _images():
 def network(default):
     """Define which of the factories' networks is net0."""
     return [
-        flags.DEFINE(
-            command.Choice(list(models.NETWORKS)),
+        _choice(
             "network",
+            list(models.NETWORKS),
             default,
             "Network to start from; the paper's are VGG19 and ResNet18.",
         ),
@@ -149,7 +156,7 @@ def _training():
             "epochs", 100, "Epochs over all nets, the ceiling; the paper's first net takes 100.", 1
         ),
         flags.DEFINE_integer("batch_size", 128, "Images a step; the paper's.", 1),
-        flags.DEFINE(command.Choice(OPTIMIZERS), "optimizer", "sgd", "Optimizer; sgd is the paper's."),
+        _choice("optimizer", OPTIMIZERS, "sgd", "Optimizer; sgd is the paper's."),
         flags.DEFINE_float(
             "learning_rate",
             0.1,
@@ -165,9 +172,9 @@ def _training():
             "usual one for CIFAR.",
             0.0,
         ),
-        flags.DEFINE(
-            command.Choice(LR_SCHEDULES),
+        _choice(
             "lr_schedule",
+            LR_SCHEDULES,
             "cosine",
             "How the learning rate decays over each net's training; step: divided by ten after one "
             "half and three quarters, as in configs/ for the paper's studies. cosine ends at 0 after "
@@ -232,16 +239,16 @@ def target():
 def pruning():
     """Define what a prune does to which layers."""
     return [
-        flags.DEFINE(
-            command.Choice(WEIGHTS),
+        _choice(
             "weights",
+            WEIGHTS,
             "inherit",
             "After a prune: inherit those of the channels that stay, which ends higher in short runs, "
             "or random new ones, the paper's.",
         ),
-        flags.DEFINE(
-            command.Choice(SHORTCUTS),
+        _choice(
             "shortcuts",
+            SHORTCUTS,
             "project",
             "project, the paper's: each end of a shortcut has a width of its own, and a 1x1 projection "
             "joins them; couple: one width for all that an Add ties together.",
@@ -276,22 +283,22 @@ def pruning():
 
 def _machine():
     return [
-        flags.DEFINE(
-            command.Choice(("auto", "true", "false")),
+        _choice(
             "jit_compile",
+            ("auto", "true", "false"),
             "auto",
             "XLA; auto: off on TensorFlow without a GPU, where it is several times slower, else Keras' "
             "own choice.",
         ),
-        flags.DEFINE(
-            command.Choice(DTYPE_POLICIES),
+        _choice(
             "dtype_policy",
+            DTYPE_POLICIES,
             "float32",
             "Keras' dtype policy; the mixed ones compute in half precision, which pays on GPUs only.",
         ),
-        flags.DEFINE(
-            command.Choice(devices.DISTRIBUTIONS),
+        _choice(
             "distribution",
+            devices.DISTRIBUTIONS,
             "none",
             "mirrored: tf.distribute.MirroredStrategy over this machine's devices (TensorFlow); "
             "data_parallel: keras.distribution.DataParallel over all devices of all processes (JAX; "

@@ -146,7 +146,7 @@ def arguments(draw, of="train"):
     for _ in range(draw(st.integers(0, 4))):
         name = draw(st.sampled_from([*known, "flagfil"]))
         flag = known.get(name)
-        kind = flag.flag_type() if flag else ""
+        kind = "" if flag is None else flag.flag_type()
         values = _VALUES.get(name, _TYPED.get(kind, _WORDS))
         if kind == "string enum" and name != "network":  # other networks take a minute to build
             values = [value for value in flag.parser.enum_values if value != "data_parallel"]

@@ -27,6 +27,20 @@ def test_every_flag_of_a_run_is_in_the_help_once(groups):
     assert all(f"--{name}" in text or f"--[no]{name}" in text for name in shown)
 
 
+def test_every_flag_goes_into_a_flagfile_and_comes_back(groups, tmp_path):
+    values = flags.FLAGS
+    values(
+        ["x", "--run_dir=r", "--augment=crop", "--noprune", "--include=a", "--include=b", "--widths=1,2"]
+    )
+    lines = [values[m.name].serialize() for ms in groups.values() for m in ms]
+    (tmp_path / "f").write_text("\n".join(line for line in lines if line))
+    before = values.flag_values_dict()
+    values.unparse_flags()
+    values(["x", f"--flagfile={tmp_path / 'f'}"])
+    assert values.flag_values_dict() | {"flagfile": ""} == before | {"flagfile": ""}
+    assert "--augment=crop" in lines and "--include=a\n--include=b" in lines
+
+
 def test_no_default_is_left_unexplained(groups):
     """`None` says what happens then; a value says why it is this one."""
     for member in (member for members in groups.values() for member in members):

@@ -140,15 +140,19 @@ def test_short_numbers():
 def test_predicted_sizes_beside_real_files(tmp_path):
     from adprune_keras.export import export_model
 
-    names = ["onnx", "tflite", "tflite_float16", "tflite_dynamic"]
-    model = models.ResNet34(input_shape=(16, 16, 3), widths=[24] * 33)
+    names = ["onnx", "tflite", "tflite_float16"]
+    model = models.ResNet18(input_shape=(8, 8, 1), widths=[24] * 17)
+    rng = np.random.default_rng(0)
+    for layer in model.layers:  # as trained: files hold equal weights once
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
     export_model(model, tmp_path, names)
     predicted = sizes.file_sizes(cost(model))
-    assert set(predicted) == set(sizes.DTYPES) == set(FORMATS)
     assert {name: form.weights for name, form in FORMATS.items()} == sizes.DTYPES
+    assert set(predicted) == set(FORMATS)
     for name in names:
         size = (tmp_path / FORMATS[name].file).stat().st_size
-        assert predicted[name] == pytest.approx(size, rel=0.05), name
+        assert predicted[name] == pytest.approx(size, rel=0.03), name
 
 
 @pytest.fixture
