@@ -59,7 +59,7 @@ def timeline(nets):
         axes.set_ylabel(name, fontsize=_TEXT)
         axes.grid(axis="y", color=GRID, linewidth=0.6)
         axes.margins(y=0.1)
-    panels[-1].set_xlabel("epoch", fontsize=_TEXT)
+    _epochs(panels[-1], "epoch")
     figure.align_ylabels()
     return _legend(figure, *panels[0].get_legend_handles_labels())
 
@@ -134,7 +134,7 @@ def heat_map(nets):
     for change in changes(nets)[:CHANGES]:
         axes.axvline(change["epoch"] + 0.5, color="white", linewidth=1.2)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("epoch (line: the net changed)", fontsize=_TEXT)
+    _epochs(axes, "epoch (line: the net changed)")
     bar = figure.colorbar(image, ax=axes, location="top", aspect=45, pad=0.02)
     bar.solids.set_rasterized(True)
     bar.outline.set_visible(False)
@@ -204,7 +204,7 @@ def accuracies(runs):
     _calm(axes)
     axes.grid(axis="y", color=GRID, linewidth=0.6)
     axes.set_ylabel("test accuracy (%)", fontsize=_TEXT)
-    axes.set_xlabel("epoch", fontsize=_TEXT)
+    _epochs(axes, "epoch")
     return _legend(figure, axes.lines, [_short(name) for name, _ in runs], columns=2)
 
 
@@ -252,6 +252,11 @@ def _calm(axes):
     axes.spines[["bottom", "left"]].set_color(GREY)
     axes.tick_params(labelsize=_SMALL, color=GREY, length=2.5)
     axes.set_axisbelow(True)
+
+
+def _epochs(axes, label):
+    axes.set_xlabel(label, fontsize=_TEXT)
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _legend(figure, handles, labels, columns=NETS + 1):
