@@ -42,7 +42,7 @@ COMMANDS = {
 }
 QUICK = "--run_dir=runs/digits"  # the run that the quick start leaves
 FOLDERS = ("adprune_keras", "benchmarks", "configs", "docs", "examples", "export", "tests")
-LONG = ("--latency", "--formats=all")
+LONG = ("--latency", "--formats=all", "--pixel_input")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -93,17 +93,17 @@ def given():
 
 
 class Batches(keras.utils.PyDataset):
-    """Pairs of arrays, 32 images a batch."""
+    """Pairs of arrays, 8 images a batch."""
 
     def __init__(self, x, y):
         super().__init__()
         self.x, self.y = x, y
 
     def __len__(self):
-        return len(self.x) // 32
+        return len(self.x) // 8
 
     def __getitem__(self, index):
-        part = slice(32 * index, 32 * index + 32)
+        part = slice(8 * index, 8 * index + 8)
         return self.x[part], self.y[part]
 
 
