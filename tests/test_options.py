@@ -69,3 +69,18 @@ def test_list_shows_data_sets_networks_and_the_flagfiles_at_hand(tmp_path, monke
     assert "folder.flags" not in text and "digits.flags" not in text
     assert "  VGG19        16 widths, 64 to 512\n" in text
     assert all(name in text for name in (*models.NETWORKS, "digits", "cifar100", "tiny_imagenet"))
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--network=resnet81", "VGG19First8|ResNet18|ResNet34|ResNet50>. Did you mean 'ResNet18' or "),
+        ("--netwrok=VGG11", "Unknown command line flag 'netwrok'. Did you mean: network ?"),
+        ("--flagfile=configs/digit.flags", "Did you mean 'digits'? At hand: "),
+        ("--verbose=3", "flag --verbose=3"),
+    ],
+)
+def test_what_is_misspelt_is_told_the_nearest(argument, message, groups):
+    with pytest.raises(SystemExit) as ended:
+        command.parse(["adprune-train", "--run_dir=r", argument])
+    assert message in ended.value.code and len(ended.value.code.splitlines()) == 1
