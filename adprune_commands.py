@@ -35,13 +35,13 @@ def export():
 def _run(module):
     if _LEVEL not in os.environ:
         os.environ[_LEVEL] = "3"  # what goes wrong reaches Python as an exception
-        with _without_stderr(), contextlib.suppress(ImportError):
+        with without_stderr(), contextlib.suppress(ImportError):
             importlib.import_module("tensorflow")
     importlib.import_module(module).main()
 
 
 @contextlib.contextmanager
-def _without_stderr():
+def without_stderr():
     """Keep what libraries write past Python: TensorFlow 2.21 heeds its level only once it is imported.
 
     Where the block raises, it is shown.
