@@ -8,6 +8,8 @@ each of the first epochs a small part of the channels goes: those that stay keep
 Without a network connection `--weights=none` starts from new weights.
 """
 
+import sys
+
 import keras
 import tensorflow as tf
 from absl import app, flags
@@ -74,7 +76,7 @@ def build(classes):
     try:
         base = make(include_top=False, weights=weights, input_shape=shape)
     except Exception as e:  # what Keras raises where a download fails
-        raise app.UsageError(f"{e} --weights=none does without what was learnt elsewhere.") from e
+        sys.exit(f"{e}. --weights=none does without what was learnt elsewhere.")
     for layer in base.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9  # statistics that follow within a short training what pruning changes
