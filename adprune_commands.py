@@ -6,10 +6,12 @@ Importing `adprune_keras` silences nothing: there the process is somebody else's
 import contextlib
 import importlib
 import os
+import re
 import sys
 import tempfile
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_CHATTER = re.compile(rb"[IWE]\d{4} |INFO: |WARNING: All log messages before |To enable the following ")
 
 
 def train():
@@ -35,27 +37,32 @@ def export():
 def _run(module):
     if _LEVEL not in os.environ:
         os.environ[_LEVEL] = "3"  # what goes wrong reaches Python as an exception
-        with without_stderr(), contextlib.suppress(ImportError):
+        with quiet_libraries(), contextlib.suppress(ImportError):
             importlib.import_module("tensorflow")
     importlib.import_module(module).main()
 
 
 @contextlib.contextmanager
-def without_stderr():
-    """Keep what libraries write past Python: TensorFlow 2.21 heeds its level only once it is imported.
+def quiet_libraries():
+    """Keep the log lines that libraries write to stderr past Python; other lines follow at the end.
 
-    Where the block raises, it is shown.
+    TensorFlow 2.21 heeds its level only once it is imported, and LiteRT none. Where the block raises,
+    all is shown.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
+    kept, chatter = os.dup(2), _CHATTER
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), 2)
         try:
             yield
         except BaseException:
-            file.seek(0)
-            os.write(kept, file.read())
+            chatter = re.compile(rb"(?!)")  # nothing is
             raise
         finally:
+            sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
+            file.seek(0)
+            for line in file:
+                if not chatter.match(line):
+                    os.write(2, line)

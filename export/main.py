@@ -14,6 +14,7 @@ from adprune_keras.export.formats import FORMATS, resolve
 from adprune_keras.export.pipeline import export_model
 from adprune_keras.export.verify import VerificationError
 
+from adprune_commands import quiet_libraries
 from adprune_keras import command, run, tables
 from adprune_keras.accounting import cost
 
@@ -148,19 +149,20 @@ def _export(model, directory, names, dataset, facts, baseline, pixel_input=False
     timed = pathlib.Path(directory) / "latency.json"
     timed.unlink(missing_ok=True)  # an older one is not of these files
     try:
-        report, failure = (
-            export_model(
-                model,
-                directory,
-                names,
-                dataset and dataset.test,
-                dataset and dataset.train,
-                normalization=normalization,
-                facts=facts,
-                **options,
-            ),
-            None,
-        )
+        with quiet_libraries():
+            report, failure = (
+                export_model(
+                    model,
+                    directory,
+                    names,
+                    dataset and dataset.test,
+                    dataset and dataset.train,
+                    normalization=normalization,
+                    facts=facts,
+                    **options,
+                ),
+                None,
+            )
     except VerificationError as e:
         report, failure = e.report, e
     deployed = cost(model).deployed

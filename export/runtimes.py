@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adprune_commands import without_stderr
-
 _MODULES = {"onnx": "onnxruntime", "tflite": "ai_edge_litert.interpreter"}
 
 
@@ -76,9 +74,8 @@ class TfliteFile:
     def __init__(self, path, threads=None):
         from ai_edge_litert.interpreter import Interpreter
 
-        with without_stderr():  # each says there which delegate it has made
-            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
-            self._interpreter.allocate_tensors()
+        self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        self._interpreter.allocate_tensors()
         (names,) = self._interpreter.get_signature_list().values()
         self._into, *_ = into = self._interpreter.get_input_details()
         self._out, *_ = out = self._interpreter.get_output_details()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 from test_tiny_imagenet import official
+from toys import flags_of
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -42,8 +43,8 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def flags():
-    train.define_flags()
-    return train.FLAGS
+    with flags_of(train):
+        yield train.FLAGS
 
 
 @pytest.mark.parametrize("name", NAMES)

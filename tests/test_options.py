@@ -4,18 +4,17 @@ import inspect
 
 import pytest
 from absl import flags
+from toys import flags_of
 
 from adprune_keras import ADPrune, command, models, options, train
 from adprune_keras.widths import WidthRule
 
 
 @pytest.fixture
-def groups(monkeypatch):
+def groups():
     """The flags of `adprune-train`, defined for this test alone."""
-    before = set(flags.FLAGS)
-    yield train.define_flags()
-    for name in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, name)
+    with flags_of(train) as found:
+        yield found
 
 
 def test_every_flag_of_a_run_is_in_the_help_once(groups):

@@ -7,9 +7,8 @@ import sys
 import keras
 import numpy as np
 import pytest
-from absl import flags
 from adprune_keras.export.formats import FORMATS
-from toys import images, plain_cnn
+from toys import flags_of, images, plain_cnn
 
 from adprune_keras import (
     ADPrune,
@@ -158,18 +157,13 @@ def test_predicted_sizes_beside_real_files(tmp_path):
 @pytest.fixture
 def command_line(tmp_path, monkeypatch, capsys):
     """A function that runs `adprune-plan` with flags here, and returns what it prints."""
-    before = set(flags.FLAGS)
     monkeypatch.chdir(tmp_path)
     models.VGG11(input_shape=(8, 8, 1), widths=[8] * 8).save("net.keras")
 
     def call(*arguments):
-        plan.define_flags()
-        try:
+        with flags_of(plan):
             rest = command.parse(["adprune-plan", *arguments])
             command.attempt("adprune-plan", plan.act, rest)
-        finally:
-            for name in set(flags.FLAGS) - before:
-                delattr(flags.FLAGS, name)
         return capsys.readouterr().out
 
     return call

@@ -1,11 +1,24 @@
 """Small models whose answers can be worked out on paper."""
 
+import contextlib
 import struct
 import zlib
 
 import keras
 import numpy as np
+from absl import flags
 from keras import layers
+
+
+@contextlib.contextmanager
+def flags_of(command):
+    """The flags of a command, for a while: two commands have some of the same name."""
+    before = set(flags.FLAGS)
+    try:
+        yield command.define_flags()
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
 
 
 def two_channels():
