@@ -80,7 +80,7 @@ class Cost:
         """`Total` of everything in the graph that ships."""
         return Total(sum(r.macs for r in self.rows), sum(r.params + r.bias for r in self.rows))
 
-    def by_layer(self):
+    def by_layer(self) -> dict[str, dict[str, int | bool]]:
         """Return `{layer name: {"macs", "params", "bias", "owns_width"}}`, as in `Row`, in graph order.
 
         Calls of a shared layer are added up. The paper counts `macs` and `params` of the layers that own
