@@ -86,7 +86,7 @@ class Cost:
         Calls of a shared layer are added up. The paper counts `macs` and `params` of the layers that own
         a width; deployed are `macs`, and `params` with `bias`, of all.
         """
-        layers = {}
+        layers: dict[str, dict[str, int | bool]] = {}
         for row in self.rows:
             share = {"macs": row.macs, "params": row.params, "bias": row.bias}
             if before := layers.get(row.layer):
