@@ -80,6 +80,8 @@ def attempt(name, act, argv):
         argv: list of str, the arguments that are no flags, the name of the program first.
     """
     try:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # what libraries narrate
         if len(argv) > 1:
             raise app.UsageError(f"Unexpected arguments: {argv[1:]}. All settings are flags.")
         act()

@@ -66,6 +66,14 @@ class Data:
     train_examples: int
     test_examples: int
 
+    def scaling(self):
+        """Say how pixels are scaled, for whoever brings a network that was trained elsewhere."""
+        mean, std = (", ".join(f"{v:.1f}" for v in values) for values in (self.mean, self.std))
+        return (
+            f"Pixels (0 to 255) are scaled by mean {mean} and deviation {std}. A network that was "
+            "trained on other scaling gives other figures: put a Rescaling layer into it, or use Python."
+        )
+
     def facts(self):
         """Return all but the batches, as plain data."""
         return {k: v for k, v in vars(self).items() if k not in _BATCHES}

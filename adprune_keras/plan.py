@@ -51,8 +51,8 @@ def define_flags():
             flags.DEFINE_integer(
                 "examples",
                 1000,
-                "Measure AE on the first so many training images, scaled as in training. 1000 take "
-                "seconds.",
+                "Measure AE on the first so many training images, scaled as in adprune-train. 1000 "
+                "take seconds.",
                 1,
             ),
             flags.DEFINE_integer("batch_size", 128, "Images at a time; as in training.", 1),
@@ -246,6 +246,8 @@ def _model():
             seed=FLAGS.seed,
         )
     if FLAGS.model:
+        if images:
+            print(images.scaling())
         return run.load_model(FLAGS.model), images, FLAGS.model
     return _built(images), images, "new weights"
 

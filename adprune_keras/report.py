@@ -87,6 +87,7 @@ def _report():
     written = write(FLAGS.run_dir, FLAGS.output_dir)
     print((written[0].parent / "tables.md").read_text())
     print("\n".join(str(path) for path in written))
+    print(f"\nThe page to look at: {written[0].parent / 'index.html'}")
 
 
 def main():

@@ -142,7 +142,10 @@ def _fit(model, dataset, prune, backup, board, directory, processes):
     if many == 1:
         run.save_maps(directory, maps.nets)
     run.save_figure(directory, "density.png", plots.figure_2(nets))
-    _say(f"\n{table}\nTrained in {seconds.total:.0f} s. The run is in {directory}.")
+    epochs = f"{len(history.epoch)} epochs"
+    if len(history.epoch) < FLAGS.epochs:
+        epochs += f" of at most {FLAGS.epochs}, as the final net has had its own"
+    _say(f"\n{table}\nTrained {epochs} in {seconds.total:.0f} s. The run is in {directory}.")
     if FLAGS.export:
         from adprune_keras.export.main import export_run
 

@@ -57,7 +57,7 @@ def card(model, report, expected, removed):
     lines = [
         f"# {tables.escape(model.name)}",
         "",
-        f"Input `image`: {kind}, shape {shape}; output `logits`.",
+        f"Input `image`: {kind}, shape {shape}; output `logits` (a last softmax is left off).",
         "",
     ]
     lines += [*tables.markdown(*rows(report)), ""]

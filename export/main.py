@@ -123,6 +123,8 @@ def export_file(path, formats, dataset=None, output_dir=None, baseline=None, **o
     model = run.load_model(path)
     before = run.load_model(baseline) if baseline else None
     loaded = data.load(dataset, augment="none") if dataset else None
+    if loaded and options.get("verbose", 1):
+        print(loaded.scaling())
     _export(model, output_dir or path.parent / "export", names, loaded, {}, before, **options)
 
 
