@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import signal
 
 import keras
@@ -107,6 +108,27 @@ def test_goes_on_to_the_same_end(tmp_path, build, weights, save_freq, places):
             fit(build, prune(tmp_path, weights=weights, save_freq=save_freq), At(breaks, *place))
         if n + 1 == len(places):  # the others break off the same run again
             same(fit(build, prune(tmp_path, weights=weights, save_freq=save_freq)), expected)
+
+
+class Draws(keras.callbacks.Callback):
+    """Uses each global source of random numbers at the end of each epoch."""
+
+    def on_train_begin(self, logs=None):
+        self.drawn = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        drawn = random.random(), np.random.random(), float(numpy(keras.random.uniform(())))
+        self.drawn.append(drawn)
+
+
+def test_random_numbers_go_on(tmp_path):
+    whole, broken, rest = Draws(), Draws(), Draws()
+    fit(plain_cnn, prune(None), whole)
+    with pytest.raises(Broken):
+        fit(plain_cnn, prune(tmp_path), broken, At(breaks, 2, 1))
+    fit(plain_cnn, prune(tmp_path), rest)
+    assert [*broken.drawn, *rest.drawn] == whole.drawn
+    assert len(set(whole.drawn)) == 5
 
 
 def test_goes_on_in_the_same_process(tmp_path):
