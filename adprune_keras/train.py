@@ -142,7 +142,7 @@ def _fit(model, dataset, prune, backup, board, directory, processes):
     if many == 1:
         run.save_maps(directory, maps.nets)
     run.save_figure(directory, "density.png", plots.figure_2(nets))
-    epochs = f"{len(history.epoch)} epochs"
+    epochs = f"{len(history.epoch)} epoch{'s' * (len(history.epoch) != 1)}"
     if len(history.epoch) < FLAGS.epochs:
         epochs += f" of at most {FLAGS.epochs}, as the final net has had its own"
     _say(f"\n{table}\nTrained {epochs} in {seconds.total:.0f} s. The run is in {directory}.")
