@@ -86,13 +86,13 @@ class Cost:
         Calls of a shared layer are added up. The paper counts `macs` and `params` of the layers that own
         a width; deployed are `macs`, and `params` with `bias`, of all.
         """
-        layers: dict[str, dict[str, int | bool]] = {}
+        found: dict[str, dict[str, int | bool]] = {}
         for row in self.rows:
             share = {"macs": row.macs, "params": row.params, "bias": row.bias}
-            if before := layers.get(row.layer):
+            if before := found.get(row.layer):
                 share = {name: value + before[name] for name, value in share.items()}
-            layers[row.layer] = {**share, "owns_width": row.owns_width}
-        return layers
+            found[row.layer] = {**share, "owns_width": row.owns_width}
+        return found
 
 
 def cost(model: keras.Model) -> Cost:

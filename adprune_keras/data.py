@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adprune_keras import limits
+from adprune_keras import limits, resident
 from adprune_keras.names import did_you_mean
 
 AUGMENTATIONS = ("auto", "none", "crop", "crop_flip")
@@ -163,12 +163,15 @@ def load(
         sample, _ = next(iter(_scaled(test.images.batch(1), mean, std)))
     augment = _resolve(augment, shape)
     epochs, steps = _training_batches(train, batch_size, mean, std, augment, seed, processes, replicas)
-    on_device = None
-    if processes[0] * replicas == 1:
-        on_device = _on_device(name, train, batch_size, mean, std, augment, seed)
+
+    def from_epoch(first):
+        if processes[0] * replicas == 1 and _fits_on_device(train):
+            return resident.epochs(*_read(name, train), batch_size, mean, std, augment, seed)(first)
+        return epochs(tf.data.Dataset.range(first, _FOREVER))
+
     return Data(
         train=_any_epoch(epochs, steps, seed),
-        epochs=on_device or (lambda first: epochs(tf.data.Dataset.range(first, _FOREVER))),
+        epochs=from_epoch,
         steps=steps,
         test=_test_batches(test, batch_size, mean, std, processes, replicas),
         sample=sample.numpy(),
@@ -478,24 +481,24 @@ def _training_batches(split, batch_size, mean, std, augment, seed, processes, re
     return epochs, _steps(split.examples, batch_size, processes[0] * replicas)
 
 
-def _on_device(name, split, batch_size, mean, std, augment, seed):
-    """Return `resident.epochs` of a split, or `None` where Keras or the device would not have it so."""
+def _fits_on_device(split):
+    """Return whether Keras takes batches from the device, and that holds all images beside the rest."""
     import keras
 
     if keras.backend.backend() != "jax":
-        return None
+        return False
     import jax
-
-    from adprune_keras import resident
 
     size = split.examples * split.images.element_spec[0].shape.num_elements()
     memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", _CACHE_BYTES)
-    if size > memory // 8:
-        return None
+    return size <= memory // 8
+
+
+def _read(name, split):
+    """Return all images and labels of a split as arrays."""
     with reading(name):
         parts = list(split.images.batch(1024).as_numpy_iterator())
-    images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return resident.epochs(images, labels, batch_size, mean, std, augment, seed)
+    return (np.concatenate(part) for part in zip(*parts, strict=True))
 
 
 def _any_epoch(epochs, steps, seed):

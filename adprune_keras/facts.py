@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from adprune_keras import panels, tables
 from adprune_keras.accounting import COUNTS
+from adprune_keras.names import printable
 
 ROWS = 200  # of a table
 _TEXT = 400  # characters of a reason, or of a row of widths
@@ -82,7 +83,7 @@ def command(header):
         words = ["adprune-train", "--flagfile=flags.txt"]  # the run directory's own
     backend = header.get("versions", {}).get("backend")
     before = [f"KERAS_BACKEND={shlex.quote(cut(backend))}"] if backend else []
-    return [*before, *(shlex.quote(_printable(word)) for word in words)]
+    return [*before, *(shlex.quote(printable(word)) for word in words)]
 
 
 def size(count):
@@ -271,9 +272,5 @@ def comparison(shown):
 
 def cut(text):
     """Return a text without control characters, and not longer than a paragraph."""
-    text = _printable(text)
+    text = printable(text)
     return text if len(text) <= _TEXT else f"{text[:_TEXT]} …"
-
-
-def _printable(text):
-    return "".join(c if c.isprintable() else " " for c in text)

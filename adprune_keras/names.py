@@ -17,5 +17,5 @@ def did_you_mean(received, known, most=3):
 
 
 def printable(text):
-    """Return a text from a file for one line of a terminal: no control characters."""
+    """Return a text from a file for one line: control characters are spaces."""
     return "".join(c if c.isprintable() else " " for c in str(text))

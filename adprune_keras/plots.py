@@ -7,6 +7,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from adprune_keras.accounting import COUNTS
+from adprune_keras.names import printable
 
 # Okabe and Ito's.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -172,7 +173,7 @@ def against(axes, runs, key):
 
 def plain(name):
     """Return a name from a file as text: no formula, no control characters, no endless line."""
-    text = "".join(c if c.isprintable() else " " for c in name).replace("$", r"\$")
+    text = printable(name).replace("$", r"\$")
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 

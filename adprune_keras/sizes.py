@@ -34,10 +34,9 @@ FORMATS = {
     "tflite_dynamic": Bytes(1, 4, 12, 880),
     "tflite_int8": Bytes(1, 4, 24, 880),
 }
-DTYPES = {  # of the weights
-    **{"onnx": "float32", "onnx_int8": "int8", "tflite": "float32"},
-    **{"tflite_float16": "float16", "tflite_dynamic": "int8", "tflite_int8": "int8"},
-}
+DTYPES = {
+    name: {4: "float32", 2: "float16", 1: "int8"}[b.kernel] for name, b in FORMATS.items()
+}  # of kernels
 
 
 def file_sizes(cost):

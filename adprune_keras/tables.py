@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from adprune_keras import paper
 from adprune_keras.accounting import COUNTS, training_complexity, training_memory_complexity
+from adprune_keras.names import printable
 
 _BOTH = "Reductions and complexities of runs: paper count / deployed count."
 
@@ -273,8 +274,7 @@ def markdown(header, rows):
 
 def escape(text):
     """Return a text for a line of Markdown: one line, no code, no HTML."""
-    line = "".join(c if c.isprintable() else " " for c in str(text))
-    return re.sub(r"[`\\]|<(?=[A-Za-z/!?])", r"\\\g<0>", line)
+    return re.sub(r"[`\\]|<(?=[A-Za-z/!?])", r"\\\g<0>", printable(text))
 
 
 def _compared(title, complexity, published, ours, memory):

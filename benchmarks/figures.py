@@ -10,9 +10,11 @@ from criteria import FOLDER, SETTINGS, picks, read
 from matplotlib.figure import Figure
 
 from adprune_keras import run
+from adprune_keras.plots import COLOURS
 
 DOCS = FOLDER.parent
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"  # Okabe and Ito's
+BLUE, ORANGE, GREEN = COLOURS[:3]
+GREY = "#999999"
 
 
 def rho():

@@ -1,4 +1,7 @@
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -67,3 +70,25 @@ def test_images_are_shifted_by_up_to_an_eighth_and_mirrored_each_on_its_own(augm
             seen.add((step, shift, across))
     assert {step for step, _, _ in seen} == ({1} if augment == "crop" else {1, -1})
     assert {shift for _, shift, _ in seen} == {across for _, _, across in seen} == {-2, -1, 0, 1, 2}
+
+
+LOADED = """
+import itertools
+import os
+import subprocess
+import sys
+import jax
+from adprune_keras import data
+loaded = data.load("digits", batch_size=500)
+for first in (0, 3):
+    batches = list(itertools.islice(loaded.epochs(first), loaded.steps))
+    assert all(isinstance(part, jax.Array) for batch in batches for part in batch)
+    assert sum(len(x) for x, _ in batches) == loaded.train_examples
+"""
+
+
+def test_small_sets_get_there_on_jax():
+    pytest.importorskip("tensorflow")
+    env = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", LOADED], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
