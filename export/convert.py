@@ -8,7 +8,6 @@ one goes on with the rest.
 
 import importlib
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
+from adprune_keras.export import child
 from adprune_keras.export.formats import FORMATS, Format
 
 TIME_LIMIT = 900  # seconds a format
@@ -56,7 +56,7 @@ def convert(model, formats, folder, batch_size, pixels, calibration, metadata, t
     Returns:
         `{format: reason}` of those that failed.
     """
-    folder = pathlib.Path(folder)
+    folder = pathlib.Path(folder).absolute()
     model.save(folder / "inference.keras")
     if calibration is not None:
         np.save(folder / "calibration.npy", calibration)
@@ -77,21 +77,13 @@ def convert(model, formats, folder, batch_size, pixels, calibration, metadata, t
 
 def _child(folder, limit):
     """Run the child; return how it ended, in words."""
-    paths = os.pathsep.join(p for p in sys.path if p)
     # A fixed hash seed, because the order of sets shows in the bytes that tf2onnx writes.
-    environment = {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": paths, "PYTHONHASHSEED": "0"}
+    environment = {"KERAS_BACKEND": "tensorflow", "PYTHONHASHSEED": "0"}
     environment |= {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    command = [sys.executable, "-m", "adprune_keras.export.convert", str(folder)]
+    arguments = ["-m", "adprune_keras.export.convert", str(folder)]
     with open(folder / "log.txt", "a+") as log:
         try:
-            code = subprocess.run(
-                command,
-                stdout=log,
-                stderr=log,
-                timeout=limit,
-                env=os.environ | environment,
-                check=False,
-            ).returncode
+            code = child.run(arguments, folder, limit, environment, stdout=log, stderr=log).returncode
         except subprocess.TimeoutExpired:
             return f"the converter did not end within {limit:.0f} s"
         log.seek(0)

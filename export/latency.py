@@ -5,12 +5,11 @@ import json
 import pathlib
 import platform
 import subprocess
-import sys
 import tempfile
 from math import lcm
 
 import numpy as np
-from adprune_keras.export import convert
+from adprune_keras.export import child, convert
 from adprune_keras.export.formats import FORMATS, resolve
 from adprune_keras.export.prepare import inference_model
 
@@ -70,7 +69,7 @@ def compare(
         ValueError: no file to time, or a baseline that is not the model's own past.
         RuntimeError: a comparator could not be converted or a file not be run.
     """
-    directory = pathlib.Path(directory)
+    directory = pathlib.Path(directory).absolute()
     names = [name for name in resolve(formats) if (directory / FORMATS[name].file).is_file()]
     if not names:
         raise ValueError(f"No exported file to time. Received: {directory}, formats {list(formats)}")
@@ -194,10 +193,11 @@ def _time(files, runtime, rounds, seconds, seed):
 
 def _stopwatch(job):
     script = pathlib.Path(__file__).with_name("stopwatch.py")
-    command = [sys.executable, "-P", str(script), json.dumps(job)]
     limit = 60 + 4 * job["seconds"]  # to load a runtime and warm up on a busy machine
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit)
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = [str(script.absolute()), json.dumps(job)]
+            done = child.run(arguments, folder, limit, capture_output=True, text=True)
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"Timing did not end within {limit:.0f} s: {job['files']}") from None
     if done.returncode:

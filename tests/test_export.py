@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -19,6 +20,7 @@ if keras.backend.backend() != "tensorflow":
 
 from adprune_keras.export import (
     VerificationError,
+    child,
     convert,
     count,
     export_model,
@@ -479,7 +481,7 @@ def test_a_converter_that_dies_or_hangs_is_one_error_and_the_rest_goes_on(tmp_pa
     monkeypatch.setattr(convert.sys, "executable", die)
     errors = convert.convert(model, ["onnx", "tflite"], tmp_path, *settings)
     assert errors == dict.fromkeys(["onnx", "tflite"], "the converter died of signal SIGSEGV")
-    done = """echo '["onnx", null]' >> $3/results.jsonl; echo out of order; exit 7"""
+    done = """echo '["onnx", null]' >> $4/results.jsonl; echo out of order; exit 7"""
     monkeypatch.setattr(convert.sys, "executable", script(tmp_path / "half", done))
     errors = convert.convert(model, ["onnx", "tflite"], tmp_path, *settings)
     assert errors == {"tflite": "the converter ended with exit status 7: out of order"}
@@ -488,6 +490,29 @@ def test_a_converter_that_dies_or_hangs_is_one_error_and_the_rest_goes_on(tmp_pa
     errors = convert.convert(model, ["onnx"], tmp_path, *settings, time_limit=0.5)
     assert errors == {"onnx": "the converter did not end within 0 s"}
     assert time.monotonic() - begin < 30
+
+
+def test_children_run_nothing_of_the_working_directory(tmp_path, monkeypatch):
+    """Whether it is named, empty or absolute on the path of this process."""
+    here, elsewhere, packages = tmp_path / "here", tmp_path / "elsewhere", tmp_path / "packages"
+    for folder in (here, elsewhere, packages):
+        folder.mkdir()
+    for name in ("json", "flatbuffers", "usercustomize", "sitecustomize", "theirs"):
+        (here / f"{name}.py").write_text("print('theirs ran')")
+    (packages / "ours.py").write_text("")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("PYTHONPATH", f"{os.pathsep}.")
+    places = ["", ".", str(here), str(packages), *sys.path]
+    monkeypatch.setattr(sys, "path", places)
+    code = """
+import json, ours, sys
+try:
+    import theirs
+except ImportError:
+    print("not found")
+"""
+    done = child.run(["-c", code], elsewhere, 60, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("not found\n", "")
 
 
 def test_what_the_converters_cannot_do_is_said(tmp_path):
