@@ -140,6 +140,7 @@ class Backup(keras.callbacks.Callback):
             with swap.scope(self.model):
                 self.model.optimizer.build(self.model.trainable_variables)
         if self._found is not None:
+            self._check_others()
             if self.owner is not None:
                 self.owner.set_state(self._found["owner"])
             self._assign()
@@ -218,7 +219,14 @@ class Backup(keras.callbacks.Callback):
             raise
         self._number = found.number if found else 0
         body = devices.from_chief(found.body if found else b"", many, process)
-        self._found = store.decode(body) if body else None
+        try:
+            self._found = _checked(store.decode(body)) if body else None
+        except ValueError as e:
+            self.close()
+            raise ValueError(
+                f"The backup is damaged, or was not made by this package. Received: {self.directory}: "
+                f"{e}. Remove the directory to start afresh."
+            ) from e
 
     def _refuse(self, received):
         self.close()
@@ -236,7 +244,7 @@ class Backup(keras.callbacks.Callback):
             return
         self._begin = self._found["begin"]
         _set_random_state(self._begin["random"])
-        self._restore_others(self._begin["callbacks"])
+        self._restore_others()
         self._skip = self._found["calls"]
         if self._skip:
             self._build_metrics = swap.skip_steps(self.model, self._skip, self._found["logs"])
@@ -313,19 +321,29 @@ class Backup(keras.callbacks.Callback):
             if c is not self and c is not self.owner
         ]
 
-    def _restore_others(self, states):
-        states = list(states)
-        for callback in self._siblings:
+    def _saved_others(self):
+        """Pairs of a callback of this `fit` and the state that was saved of it."""
+        states = list(self._found["begin"]["callbacks"])
+        for callback in swap.siblings(self.owner or self):
             name = type(callback).__name__
-            found = next((s for s in states if s[0] == name), None)
-            if found is None or callback is self or callback is self.owner:
-                continue
-            states.remove(found)
+            at = next((i for i, (saved, _) in enumerate(states) if saved == name), None)
+            if at is not None and callback is not self and callback is not self.owner:
+                yield callback, states.pop(at)[1]
+
+    def _check_others(self):
+        try:
+            for callback, state in self._saved_others():
+                if not hasattr(callback, "set_state"):
+                    swap.check_callback_state(callback, state)
+        except ValueError as e:
+            self._refuse(str(e))
+
+    def _restore_others(self):
+        for callback, state in self._saved_others():
             if hasattr(callback, "set_state"):
-                callback.set_state(found[1])
+                callback.set_state(state)
             else:
-                for attribute, value in found[1].items():
-                    setattr(callback, attribute, value)
+                swap.set_callback_state(callback, state)
 
     def _on_sigterm(self, number, frame):
         fit = inspect.unwrap(type(self._model).fit).__code__
@@ -367,6 +385,24 @@ class Backup(keras.callbacks.Callback):
     def _say(self, line):
         if self.verbose:
             print(f"Backup: {line}", flush=True)
+
+
+def _checked(state):
+    """Return a decoded state; `ValueError` where its parts are not of the kind that `_save` writes."""
+    kinds = {"epoch": int, "calls": int, "logs": dict, "over": bool, "settings": dict}
+    kinds |= {"begin": dict, "variables": dict}
+    for name, kind in kinds.items():
+        if not isinstance(state, dict) or not isinstance(state.get(name), kind):
+            raise ValueError(f"its `{name}` is not of type {kind.__name__}")
+    others = state["begin"].get("callbacks")
+    if not isinstance(others, list) or not all(isinstance(o, list) and len(o) == 2 for o in others):
+        raise ValueError("its states of callbacks are not pairs of a name and a state")
+    for place, arrays in state["variables"].items():
+        if not isinstance(arrays, list) or not all(isinstance(a, np.ndarray) for a in arrays):
+            raise ValueError(f"its variables of the {place} are not arrays")
+    if min(state["epoch"], state["calls"]) < 0:
+        raise ValueError("it counts fewer than no epochs or steps")
+    return state
 
 
 def _finite(arrays):

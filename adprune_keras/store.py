@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adprune_keras import run
+from adprune_keras import limits, run
 
 FORMAT = 1
 _MAGIC = "adprune_keras-backup"
@@ -93,10 +93,28 @@ def newest(directory):
 
 
 def remove(directory):
-    """Remove the backups of a directory, and what a process that was killed left of its own."""
-    for name in _NAMES:
-        (pathlib.Path(directory) / name).unlink(missing_ok=True)
+    """Remove the backups of a directory, and what a process that was killed left of its own.
+
+    Raises:
+        ValueError: a file under the name of a backup is none; nothing is removed.
+    """
+    paths = [pathlib.Path(directory) / name for name in _NAMES]
+    strange = [str(path) for path in paths if path.exists() and not _is_ours(path)]
+    if strange:
+        raise ValueError(
+            "Backups have names of their own, and these files are not backups. They may be yours. "
+            f"Received: {', '.join(strange)}. Move them, or choose another directory."
+        )
+    for path in paths:
+        path.unlink(missing_ok=True)
     run.tidy(directory)
+
+
+def _is_ours(path):
+    if not path.is_file() or path.is_symlink():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC.encode()
 
 
 def encode(state):
@@ -120,17 +138,24 @@ def encode(state):
 
 
 def decode(body):
-    """Return what `encode` took, tuples as lists."""
+    """Return what `encode` took, tuples as lists.
+
+    Raises:
+        ValueError: not what `encode` returned. It packs nothing, so what is larger unpacked is refused.
+    """
 
     def whole(value):
         if isinstance(value, dict):
             if _ARRAY in value:
-                return file[str(value[_ARRAY])].view(np.dtype(value["dtype"]))
+                return arrays[str(value[_ARRAY])].view(np.dtype(value["dtype"]))
             return {key: whole(v) for key, v in value.items()}
         return [whole(v) for v in value] if isinstance(value, list) else value
 
-    with np.load(io.BytesIO(body), allow_pickle=False) as file:
-        return whole(json.loads(file["state"].tobytes()))
+    arrays = limits.read_npz(io.BytesIO(body), len(body))
+    try:
+        return whole(json.loads(arrays["state"].tobytes()))
+    except (KeyError, TypeError, RecursionError) as e:
+        raise ValueError(f"it names an array that it does not hold: {e}") from e
 
 
 def _storable(array):

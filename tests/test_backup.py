@@ -311,3 +311,73 @@ def test_widths_follow(tmp_path):
     )  # fmt: skip
     assert layer_widths(model) == callback.record[-1]["widths"]
     assert model.fit(X, Y, epochs=2, verbose=0).epoch == [0, 1]  # not from where that one went on
+
+
+def forge(directory, change):
+    """Change what a backup holds, with a right checksum, as whoever makes backups can."""
+    saved = store.newest(directory)
+    state = store.decode(saved.body)
+    change(state)
+    for number in (1, 2):
+        store.write(directory, saved.number + number, state)
+
+
+def state_of(name, state):
+    """The saved state of a callback, by the name of its class."""
+    return next(values for kind, values in state["begin"]["callbacks"] if kind == name)
+
+
+@pytest.mark.parametrize(
+    ("name", "forged", "message"),
+    [
+        ("ModelCheckpoint", {"filepath": "theirs"}, r"with \[.*'filepath'.*\], expected \["),
+        ("ModelCheckpoint", {"best": "theirs"}, "best=theirs"),
+        ("EarlyStopping", {"best_weights": ["theirs"]}, "best_weights="),
+        ("EarlyStopping", {"wait": {"model": 1}}, "wait="),
+        ("CSVLogger", {"filename": "theirs"}, r"with \['filename'\], expected \[\]"),
+        ("History", {"params": {"epochs": 9}}, "'params'"),
+        ("History", {"history": {"loss": "theirs"}}, "history="),
+    ],
+)
+def test_a_forged_backup_sets_no_attribute_of_a_callback(tmp_path, name, forged, message):
+    theirs = tmp_path / "theirs"
+    theirs.write_text("years of work")
+    forged = {
+        k: str(theirs) if v == "theirs" and k in ("filepath", "filename") else v
+        for k, v in forged.items()
+    }
+
+    def others():
+        checkpoint = keras.callbacks.ModelCheckpoint(
+            tmp_path / "best.weights.h5", save_weights_only=True
+        )
+        return [
+            checkpoint,
+            keras.callbacks.EarlyStopping(),
+            keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        ]
+
+    with pytest.raises(Broken):
+        fit(plain_cnn, prune(tmp_path / "backup"), *others(), At(breaks, 1))
+    forge(tmp_path / "backup", lambda state: state_of(name, state).update(forged))
+    with pytest.raises(ValueError, match=f"another run. Received: a state of {name}.*{message}"):
+        fit(plain_cnn, prune(tmp_path / "backup"), *others())
+    assert theirs.read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.update(epoch="0"),
+        lambda state: state.update(calls=-1),
+        lambda state: state.pop("settings"),
+        lambda state: state["begin"].update(callbacks=[["ModelCheckpoint"]]),
+        lambda state: state["variables"].update(model=["theirs"]),
+    ],
+)
+def test_a_forged_backup_is_refused_before_anything_is_restored(tmp_path, change):
+    with pytest.raises(Broken):
+        fit(plain_cnn, prune(tmp_path), At(breaks, 1))
+    forge(tmp_path, change)
+    with pytest.raises(ValueError, match="was not made by this package"):
+        fit(plain_cnn, prune(tmp_path))

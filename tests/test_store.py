@@ -1,6 +1,8 @@
 """Files of backups: whole or not there, and damage at any byte is seen."""
 
 import errno
+import io
+import json
 import os
 import warnings
 
@@ -116,3 +118,36 @@ def test_full_disk_leaves_what_was_there(tmp_path, monkeypatch, call):
 def test_nothing_is_unpickled(tmp_path):
     with pytest.raises(ValueError, match="allow_pickle"):
         store.decode(store.encode({"x": np.array([object()])}))
+
+
+def test_files_under_the_names_of_backups_that_are_none_stay(tmp_path):
+    store.write(tmp_path, 1, STATE)
+    (tmp_path / "a.backup").write_text("years of mail")
+    with pytest.raises(ValueError, match="not backups. They may be yours. Received: .*a.backup"):
+        store.remove(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    (tmp_path / "a.backup").unlink()
+    (tmp_path / "a.backup").symlink_to(tmp_path / "b.backup")
+    with pytest.raises(ValueError, match="not backups"):
+        store.remove(tmp_path)
+
+
+def packed(state, **arrays):
+    """An archive that is smaller than what it holds, as `encode` never makes one."""
+    file = io.BytesIO()
+    np.savez_compressed(file, state=np.frombuffer(json.dumps(state).encode(), np.uint8), **arrays)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (packed({}, zeros=np.zeros(1 << 20)), "would take 8,388,8.. bytes"),
+        (packed({"x": {"array": 7, "dtype": "float32"}}), "does not hold"),
+        (packed({"x": {"array": "state", "dtype": "object"}}), "data-type"),
+        (b"PK", "zip"),
+    ],
+)
+def test_bodies_that_were_not_encoded_here(body, message):
+    with pytest.raises(ValueError, match=message):
+        store.decode(body)
