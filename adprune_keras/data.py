@@ -10,13 +10,14 @@ import math
 import pathlib
 import re
 import socket
+import sys
 import urllib.parse
 from dataclasses import dataclass
 
 import numpy as np
 
 from adprune_keras import limits, resident
-from adprune_keras.names import did_you_mean
+from adprune_keras.names import did_you_mean, printable
 
 AUGMENTATIONS = ("auto", "none", "crop", "crop_flip")
 _NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -329,7 +330,46 @@ def _from_files(dataset):
     return _Split(images, len(dataset.file_paths))
 
 
+@contextlib.contextmanager
+def _importing_nothing(name):
+    """Let a prepared data set name the classes of its features only where their modules are imported.
+
+    TensorFlow Datasets imports any module that `features.json` in a folder names, and a folder may come
+    from elsewhere. Its own features are imported with it; those of a user's own are where the user has
+    imported them.
+    """
+    import tensorflow_datasets as tfds
+
+    features, refused = tfds.features.FeatureConnector, []
+    original, cls_from_name = vars(features)["cls_from_name"], features.cls_from_name
+
+    def known_class(cls, python_class_name):
+        if python_class_name.rpartition(".")[0] not in sys.modules:
+            refused.append(python_class_name)
+            raise ValueError(f"no such class is imported: {python_class_name}")
+        return cls_from_name(python_class_name)
+
+    features.cls_from_name = classmethod(known_class)
+    try:
+        yield
+    except Exception as e:
+        if not refused:
+            raise
+        raise ValueError(
+            "A prepared data set may only use features of TensorFlow Datasets, as others are code from "
+            f"elsewhere. Received: '{name}' with the feature class {printable(refused[0])!r}. If it is "
+            "yours, import its module first."
+        ) from e
+    finally:
+        features.cls_from_name = original
+
+
 def _tfds(name, data_dir, download):
+    with _importing_nothing(name):
+        return _prepared(name, data_dir, download)
+
+
+def _prepared(name, data_dir, download):
     import tensorflow_datasets as tfds
 
     import adprune_keras.tiny_imagenet  # noqa: F401  TensorFlow Datasets knows it from here on

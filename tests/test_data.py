@@ -1,4 +1,6 @@
 import itertools
+import json
+import sys
 
 import keras
 import numpy as np
@@ -186,6 +188,55 @@ def test_prepared_tfds(tmp_path):
     assert {(int(p), int(label)) for p, label in zip(levels, y, strict=True)} == {
         (0, 0), (20, 1), (40, 2), (60, 0)
     }  # fmt: skip
+
+
+def legacy(features):
+    """Features as older versions of TensorFlow Datasets wrote them."""
+    return {
+        "type": "tensorflow_datasets.core.features.features_dict.FeaturesDict",
+        "content": {
+            name: {"type": feature["pythonClassName"], "content": {}}
+            for name, feature in features.items()
+        },
+    }
+
+
+def current(features):
+    return {
+        "pythonClassName": "tensorflow_datasets.core.features.features_dict.FeaturesDict",
+        "featuresDict": {"features": features},
+    }
+
+
+def nested(features):
+    return {
+        "pythonClassName": "tensorflow_datasets.core.features.sequence_feature.Sequence",
+        "sequence": {"feature": current(features)},
+    }
+
+
+@pytest.mark.parametrize("name", ["pictures", "pictures:1.0.0", "cifar10:3.0.2"])
+@pytest.mark.parametrize("layout", [legacy, current, nested])
+def test_a_data_set_folder_imports_no_module(tmp_path, monkeypatch, name, layout):
+    """Nor does it take the place of a data set that is known."""
+    pytest.importorskip("tensorflow_datasets")
+    kind, version = (*name.split(":"), "1.0.0")[:2]
+    folder = tmp_path / "data" / kind / version
+    folder.mkdir(parents=True)
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules/trap.py").write_text("raise SystemExit('the module was imported')")
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    split = {"name": "train", "shardLengths": ["1"], "numBytes": "1"}
+    split["filepathTemplate"] = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+    info = {"name": kind, "version": version, "fileFormat": "tfrecord", "splits": [split]}
+    features = {what: {"pythonClassName": f"trap.{what}"} for what in ("image", "label")}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    (folder / "features.json").write_text(json.dumps(layout(features)))
+    with pytest.raises(
+        ValueError, match=f"code from elsewhere. Received: '{name}' .*'trap.(image|label)'"
+    ):
+        data.load(name, data_dir=str(tmp_path / "data"))
+    assert "trap" not in sys.modules
 
 
 def test_labels_of_tfds_outside_the_classes(tmp_path):
