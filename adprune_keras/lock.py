@@ -83,7 +83,7 @@ class Lock:
 
     def _age(self):
         """Seconds since the owner's last sign of life."""
-        with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=".tmp-") as now:
+        with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=".tmp-adprune-") as now:
             return os.stat(now.name).st_mtime - os.stat(self.path).st_mtime
 
     def _clear(self, owner, age):
@@ -103,7 +103,7 @@ class Lock:
                 f"{age:.0f} s ago. End that process, or choose another directory. The lock is free "
                 f"after {SILENCE:.0f} s of silence; remove it by hand only if that process has ended."
             )
-        aside = self.path.with_name(f".tmp-{self._mine['token']}")
+        aside = self.path.with_name(f".tmp-adprune-{self._mine['token']}")
         os.rename(self.path, aside)  # of two that come to this at once one finds no file any more
         aside.unlink()
         return why

@@ -50,7 +50,7 @@ def write(directories, output_dir=None):
         raise ValueError(f"These runs hold no net that trained: {untrained}.")
     exports, sizes = map(run.read_export, directories), map(run.model_size, directories)
     shown = [facts.Shown(*of) for of in zip(runs, exports, sizes, strict=True)]
-    output = pathlib.Path(output_dir or pathlib.Path(directories[0]) / "report")
+    output = pathlib.Path(output_dir or run.own(directories[0], "report"))
     output.mkdir(parents=True, exist_ok=True)
     written, texts = [], []
 

@@ -18,6 +18,8 @@ import json
 import math
 import os
 import pathlib
+import re
+import shutil
 import tempfile
 import types
 import warnings
@@ -34,10 +36,12 @@ _MOST_MAPS, _MOST_EXPORT = 256 << 20, 1 << 20
 _SETTINGS = {
     **{"batch_size": 128, "augment": "auto", "seed": 0, "widths": None, "width_scale": 1.0},
     **dict.fromkeys(("image_size", "train_examples", "test_examples", "data_dir")),
-    "download": False,
 }
 _FILES = ("flags.txt", "record.jsonl", "final.keras", "summary.md", "density.png", "maps.npz")
-_TEMPORARY = ".tmp-"
+_FOLDERS = ("backup", "export", "report", "tensorboard")
+_EXPORT_FILES = ("README_model.md", "latency.json", "export.json")  # beside those that the last names
+_BOARDS = re.compile(r"train|validation|net\d+")  # folders that `board.Board` writes
+TEMPORARY = ".tmp-adprune-"  # how the names begin of what is written, until it is whole
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def atomic(path):
     the whole new one. If the block raises, the temporary file goes and `path` is as it was.
     """
     path = pathlib.Path(path)
-    handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     try:
         yield pathlib.Path(name)
@@ -79,9 +83,15 @@ def atomic(path):
 
 
 def tidy(directory):
-    """Remove the temporary files of writes that were killed; no other process may be writing."""
-    for file in pathlib.Path(directory).glob(f"{_TEMPORARY}*"):
-        file.unlink(missing_ok=True)
+    """Remove what writes that were killed left under a temporary name of ours.
+
+    No other process may be writing. Links are removed, not what they lead to.
+    """
+    for path in pathlib.Path(directory).glob(f"{TEMPORARY}*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _sync_folder(path):
@@ -109,8 +119,18 @@ def check(directory, overwrite=False, resume=False):
         raise ValueError("A run directory needs a name. Received: ''")
     if path.exists() and not path.is_dir():
         raise ValueError(f"A run directory must be a directory. Received: the file {path}")
+    for name in (*_FILES, *_FOLDERS):
+        own(path, name)
+    for folder in board_path(path).glob("*"):
+        own(board_path(path), folder.name)
     held = [name for name in _FILES if (path / name).exists()]
     held += [file.name for file in sorted(backup_path(path).glob("*.backup"))]
+    strange = [name for name in held if name in _FILES[2:]]
+    if strange and not (path / "record.jsonl").exists():
+        raise ValueError(
+            f"{path} holds no run (it has no record.jsonl), but files under the names of one: "
+            f"{', '.join(strange)}. They may be yours. Move them, or choose another run_dir."
+        )
     if held and not (overwrite or resume):
         raise ValueError(
             f"{path} already holds a run ({', '.join(held)}). Choose another run_dir, or give "
@@ -121,18 +141,54 @@ def check(directory, overwrite=False, resume=False):
 def create(directory, overwrite=False, resume=False):
     """Make a run directory and return its path; arguments and errors as in `check`.
 
-    The files of the run that is there go, and nothing else; its backups stay, and where it goes on what
+    The files of the run that is there go, and nothing else. In `export/` these are the files that its
+    report names, in `tensorboard/` the events of its nets. Its backups stay, and where it goes on what
     TensorBoard shows of it.
     """
     check(directory, overwrite, resume)
     path = pathlib.Path(directory)
     path.mkdir(parents=True, exist_ok=True)
-    events = () if resume else board_path(path).glob("*/events.out.tfevents.*")
-    for file in (*(path / name for name in _FILES), *(path / "export").glob("*"), *events):
-        if file.is_file():
+    files = [*_exported(path), *(() if resume else _events(path)), *(path / name for name in _FILES)]
+    # The record goes last: without it the other files are not known as a run's.
+    for file in sorted(files, key=lambda file: file.name == "record.jsonl"):
+        if file.is_file() and not file.is_symlink():
             file.unlink()
     tidy(path)
     return path
+
+
+def own(directory, name):
+    """Return the path of something that is written into a directory.
+
+    Raises:
+        ValueError: a link stands there. What it leads to lies elsewhere, and is not a run's to change.
+    """
+    path = pathlib.Path(directory) / name
+    if path.is_symlink():
+        raise ValueError(
+            f"Links are not followed, as what they lead to may be yours. Received: {path}, a link to "
+            f"{os.readlink(path)}. Remove the link, or choose another directory."
+        )
+    return path
+
+
+def _exported(path):
+    """The files in `export/` that its report names; none where there is no report that can be read."""
+    try:
+        report = read_export(path)
+    except ValueError:
+        report = {}
+    names = [row["file"] for row in report.values() if limits.is_name(row["file"])]
+    folder = path / "export"
+    return (
+        [folder / name for name in (*names, *_EXPORT_FILES)] if (folder / "export.json").exists() else []
+    )
+
+
+def _events(path):
+    """TensorBoard's files of the nets of a run."""
+    folders = [folder for folder in board_path(path).glob("*") if _BOARDS.fullmatch(folder.name)]
+    return [file for folder in folders for file in folder.glob("events.out.tfevents.*")]
 
 
 def backup_path(directory):
@@ -168,7 +224,7 @@ def write_record(directory, entries):
 def append_record(directory, entry):
     """Add a line to `record.jsonl`, synced; where that fails the record is as it was."""
     line = _line(entry)
-    with open(pathlib.Path(directory) / "record.jsonl", "r+b", buffering=0) as file:
+    with open(own(directory, "record.jsonl"), "r+b", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
         try:
             if file.write(line) != len(line):
@@ -248,8 +304,20 @@ def read_run(directory):
 
 
 def settings(run):
-    """Return the flags of a `Run` as an object with attributes, those it has not at their defaults."""
-    return types.SimpleNamespace(**_SETTINGS | run.header["flags"])
+    """Return the flags of a `Run` as an object with attributes, those it has not at their defaults.
+
+    A record may come from elsewhere: it never starts a download, whatever it says.
+
+    Raises:
+        ValueError: its `data_dir` is an address, not a folder.
+    """
+    values = _SETTINGS | run.header["flags"] | {"download": False}
+    if "://" in (values["data_dir"] or ""):
+        raise ValueError(
+            "The data of a run are read from this machine, whatever its record names. "
+            f"Received: data_dir={values['data_dir']!r} in the record of {run.name}"
+        )
+    return types.SimpleNamespace(**values)
 
 
 def _line(entry):

@@ -106,7 +106,7 @@ def export_run(directory, formats, output_dir=None, latency=False, verbose=1, **
     }
     accuracy = (found.result or {}).get("val_accuracy")
     expected = None if accuracy is None else 100 * accuracy
-    output = output_dir or pathlib.Path(directory) / "export"
+    output = output_dir or run.own(directory, "export")
     baseline = build(values, dataset.input_shape, dataset.classes) if latency else None
     options |= {"expected_accuracy": expected, "verbose": verbose}
     _export(model, output, names, dataset, facts, baseline, **options)
@@ -125,7 +125,7 @@ def export_file(path, formats, dataset=None, output_dir=None, baseline=None, **o
     loaded = data.load(dataset, augment="none") if dataset else None
     if loaded and options.get("verbose", 1):
         print(loaded.scaling())
-    _export(model, output_dir or path.parent / "export", names, loaded, {}, before, **options)
+    _export(model, output_dir or run.own(path.parent, "export"), names, loaded, {}, before, **options)
 
 
 def table(report):

@@ -99,7 +99,7 @@ def export_model(
     expected = expectation(model, counted, reference, described, batch_size, pixels, accuracy_points)
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=directory) as folder:
+    with tempfile.TemporaryDirectory(prefix=run.TEMPORARY, dir=directory) as folder:
         settings = (batch_size, pixels, calibration, described, time_limit)
         errors = convert.convert(model, names, folder, *settings)
         report = {}

@@ -204,3 +204,104 @@ def test_maps_are_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "_MOST_MAPS", 191)  # 64 bytes, and 128 of a header
     with pytest.raises(ValueError, match="would take 192 bytes, and 191 are allowed"):
         run.read_maps(tmp_path)
+
+
+@pytest.fixture(params=["overwrite", "resume"])
+def again(request):
+    """How a run that is there is replaced, or goes on."""
+    return {request.param: True}
+
+
+def a_run(directory):
+    """A run that was exported, with files of its user's beside its own."""
+    (directory / "export").mkdir(parents=True)
+    (directory / "tensorboard/net0").mkdir(parents=True)
+    (directory / "tensorboard/theirs").mkdir()
+    run.write_record(directory, [header(), net_entry()])
+    row = {"bytes": 1, "problems": []}
+    rows = {"onnx": {"file": "model.onnx"} | row, "tflite": {"file": "../mine.txt"} | row}
+    (directory / "export/export.json").write_text(json.dumps(rows))
+    own = [
+        "summary.md",
+        "export/model.onnx",
+        "export/README_model.md",
+        "tensorboard/net0/events.out.tfevents.1",
+    ]
+    theirs = ["mine.txt", "export/model.tflite", "export/notes.txt", ".tmp-notes", "backup.zip"]
+    theirs += ["tensorboard/theirs/events.out.tfevents.1", "tensorboard/net0/notes.txt"]
+    for name in own + theirs:
+        (directory / name).write_text("text")
+    return own, theirs
+
+
+def test_only_files_that_the_run_names_go(tmp_path, again):
+    own, theirs = a_run(tmp_path)
+    run.create(tmp_path, **again)
+    assert all((tmp_path / name).read_text() == "text" for name in theirs)
+    left = [name for name in [*own, "record.jsonl", "export/export.json"] if (tmp_path / name).exists()]
+    assert left == ([] if "overwrite" in again else ["tensorboard/net0/events.out.tfevents.1"])
+
+
+def test_files_of_an_export_without_a_readable_report_stay(tmp_path, again):
+    a_run(tmp_path)
+    (tmp_path / "export/export.json").write_text("{")
+    run.create(tmp_path, **again)
+    assert sorted(os.listdir(tmp_path / "export")) == ["model.onnx", "model.tflite", "notes.txt"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["record.jsonl", "final.keras", "export", "backup", "report", "tensorboard", "tensorboard/net0"],
+)
+def test_links_are_not_followed(tmp_path, again, name):
+    theirs, directory = tmp_path / "theirs", tmp_path / "run"
+    theirs.mkdir()
+    for file in ("thesis.tex", "a.backup", "export.json", "model.onnx", "events.out.tfevents.1"):
+        (theirs / file).write_text("years")
+    directory.mkdir()
+    run.write_record(directory, [header()])
+    (directory / name).parent.mkdir(exist_ok=True)
+    (directory / name).unlink(missing_ok=True)
+    (directory / name).symlink_to(theirs)
+    with pytest.raises(ValueError, match=rf"Links are not followed.*Received: .*{name}, a link to"):
+        run.create(directory, **again)
+    assert all(file.read_text() == "years" for file in theirs.iterdir())
+
+
+def test_a_linked_record_is_not_written_through(tmp_path):
+    (tmp_path / "thesis").write_text("years")
+    (tmp_path / "record.jsonl").symlink_to(tmp_path / "thesis")
+    with pytest.raises(ValueError, match="Links are not followed"):
+        run.append_record(tmp_path, net_entry())
+    run.write_record(tmp_path, [header()])  # takes the place of the link
+    assert (tmp_path / "thesis").read_text() == "years"
+
+
+def test_a_directory_without_a_run_is_left_alone(tmp_path, again):
+    (tmp_path / "summary.md").write_text("mine")
+    with pytest.raises(ValueError, match="holds no run .*summary.md. They may be yours"):
+        run.create(tmp_path, **again)
+    assert (tmp_path / "summary.md").read_text() == "mine"
+
+
+def test_what_a_killed_write_left_goes_and_nothing_behind_it(tmp_path):
+    with run.atomic(tmp_path / "file") as temporary:
+        prefix = temporary.name[: len(run.TEMPORARY)]
+        temporary.write_text("")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/thesis").write_text("years")
+    (tmp_path / f"{prefix}folder/inner").mkdir(parents=True)
+    (tmp_path / f"{prefix}link").symlink_to(tmp_path / "theirs")
+    (tmp_path / f"{prefix}file").write_text("")
+    run.tidy(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["file", "theirs"]
+    assert (tmp_path / "theirs/thesis").exists()
+
+
+def test_a_record_starts_no_download(tmp_path):
+    run.write_record(tmp_path, [header(download=True, data_dir="/data"), net_entry()])
+    values = run.settings(run.read_run(tmp_path))
+    assert (values.download, values.data_dir) == (False, "/data")
+    run.write_record(tmp_path, [header(data_dir="gs://theirs/data"), net_entry()])
+    with pytest.raises(ValueError, match="read from this machine.*gs://theirs/data"):
+        run.settings(run.read_run(tmp_path))
