@@ -23,10 +23,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests"))
 from graphs import scramble, silenced
 
 from adprune_keras import ADPrune, WidthRule, cost
-from adprune_keras.cut import choose
-from adprune_keras.groups import find_groups
-from adprune_keras.rebuild import rebuild
-from adprune_keras.widths import next_widths
+from adprune_keras.graph.cut import choose
+from adprune_keras.graph.groups import find_groups
+from adprune_keras.graph.rebuild import rebuild
+from adprune_keras.prune.widths import next_widths
 
 SIZES = {
     "VGG16": 32,

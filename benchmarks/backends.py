@@ -20,7 +20,9 @@ import time
 import numpy as np
 from absl import app, flags
 
-from adprune_keras import models, run, tables
+from adprune_keras import data, models
+from adprune_keras.files.atomic import write_text
+from adprune_keras.report.table import markdown_table
 
 FLAGS = flags.FLAGS
 NETWORKS = ["VGG19", "ResNet18"]  # those that are written in plain PyTorch below
@@ -54,8 +56,6 @@ def keras_seconds(way, network):
     """Return seconds of a step, and of an epoch of `fit`."""
     import keras
     import setting
-
-    from adprune_keras import data
 
     if way.endswith("bfloat16"):
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
@@ -169,9 +169,9 @@ def main(argv):
             epochs = [f[network][1] for f in found[way]]
             epoch = "" if None in epochs else f"{statistics.median(epochs):.1f} s"
             rows.append((network, way, f"{step:.1f} s", epoch))
-    print("\n".join(tables.markdown(("network", "way", "steps", "epoch"), rows)))
+    print("\n".join(markdown_table(("network", "way", "steps", "epoch"), rows)))
     if FLAGS.output:
-        run.write_text(FLAGS.output, json.dumps(found))
+        write_text(FLAGS.output, json.dumps(found))
 
 
 if __name__ == "__main__":

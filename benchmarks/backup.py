@@ -16,7 +16,7 @@ import setting
 from absl import app, flags
 
 from adprune_keras import ADPrune, data, models
-from adprune_keras.backup import Backup
+from adprune_keras.backup.callback import Backup
 
 FLAGS = flags.FLAGS
 

@@ -12,9 +12,9 @@ import pathlib
 
 from absl import app, flags
 
-from adprune_keras import run
-from adprune_keras.schedule import Schedule, profile, saturated
-from adprune_keras.tables import markdown
+from adprune_keras.prune.schedule import Schedule, profile, saturated
+from adprune_keras.record.lines import read_run
+from adprune_keras.report.table import markdown_table
 
 FLAGS = flags.FLAGS
 FOLDER = pathlib.Path(__file__).parent.parent / "docs" / "series"
@@ -54,7 +54,7 @@ def read(path):
 
 def record(directory, name):
     """Write a run's first net as a series."""
-    first, *pruned = run.read_run(directory).nets
+    first, *pruned = read_run(directory).nets
     logs = first["logs"]
     if pruned or not logs.keys() >= set(COLUMNS):
         raise app.UsageError(f"Expected a run with --max_prunes=0. Received: {directory}")
@@ -76,7 +76,7 @@ def table(paths):
         cells = [f"{n} ({100 * accuracy[n - 1]:.0f} %)" if n else "never" for n in chosen]
         ends = f"{density[0]:.3f} to {density[-1]:.3f}, {profile(density, DEFAULT.min_delta)}"
         body.append((path.stem, f"{len(density)}, {100 * accuracy[-1]:.0f} %", ends, *cells))
-    return "\n".join(markdown(("series", "epochs, end", "AE", *SETTINGS), body))
+    return "\n".join(markdown_table(("series", "epochs, end", "AE", *SETTINGS), body))
 
 
 def main(argv):

@@ -22,7 +22,7 @@ import numpy as np
 from absl import app, flags
 from sklearn.datasets import load_digits
 
-from adprune_keras import run
+from adprune_keras.files.atomic import write_text
 
 FLAGS = flags.FLAGS
 ROOT = pathlib.Path(__file__).parent.parent
@@ -85,7 +85,7 @@ def notebook(folder):
             cell.metadata = {}  # of when and where it ran
             if cell.cell_type == "code":  # what TensorFlow has to say to every reader
                 cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-        run.write_text(NOTEBOOK, nbformat.writes(found) + "\n")
+        write_text(NOTEBOOK, nbformat.writes(found) + "\n")
 
 
 PARTS = {"commands": commands, "scripts": scripts, "notebook": notebook}

@@ -19,9 +19,10 @@ import keras
 from absl import app, flags
 from adprune_keras.export import VerificationError, export_model
 
-from adprune_keras import cost, data, models, run
-from adprune_keras.paper import STUDIES
-from adprune_keras.tables import markdown
+from adprune_keras import cost, data, models
+from adprune_keras.report import paper
+from adprune_keras.report.table import markdown_table
+from adprune_keras.text import plain
 
 FLAGS = flags.FLAGS
 ODD_VGG19 = (5, 3, 9, 7, 13, 1, 11, 17, 27, 3, 15, 33, 21, 1, 19, 35)
@@ -49,7 +50,7 @@ def application(name):
 
 NETWORKS = {
     f"{study.network} net{net}": factory(study.network, study.nets[net].widths)
-    for study in (STUDIES["cifar10_vgg19"], STUDIES["cifar10_resnet18"])
+    for study in (paper.STUDIES["cifar10_vgg19"], paper.STUDIES["cifar10_resnet18"])
     for net in (1, 2)
 }
 NETWORKS |= {"VGG19 odd": factory("VGG19", ODD_VGG19), "ResNet18 odd": factory("ResNet18", ODD_RESNET18)}
@@ -73,7 +74,7 @@ def examine(name, dataset):
     seconds = time.perf_counter() - begin
     deployed = vars(cost(model).deployed)
     facts = {"network": name, "steps": FLAGS.steps, "seconds": seconds, "deployed": deployed}
-    return facts | {"formats": run.plain(report)}
+    return facts | {"formats": plain(report)}
 
 
 def finished():
@@ -111,7 +112,7 @@ def table(results):
             )
     header = ("network", "format", "status", "bytes", "MACs, Keras / file", "parameters")
     header += ("difference (worst)", "same class, %", "accuracy, file / Keras, %")
-    return "\n".join([*markdown(header, body), "", *failed])
+    return "\n".join([*markdown_table(header, body), "", *failed])
 
 
 def main(argv):

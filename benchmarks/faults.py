@@ -28,7 +28,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests" / "faults"))
 
 import harness
 
-from adprune_keras import run, store
+from adprune_keras.backup import store
+from adprune_keras.files.atomic import write_text
+from adprune_keras.record.directory import backup_path
 
 FLAGS = flags.FLAGS
 KILLS = pathlib.Path(__file__).with_name("kills.json")
@@ -89,7 +91,7 @@ def damage(folder, count):
     twin = harness.whole(harness.TINY, folder)
     flags_of = [*harness.TINY, f"--run_dir={folder / 'killed'}"]
     harness.Child(flags_of, folder / "killed.txt", die=("step", 18)).finish()
-    backups = run.backup_path(folder / "killed")
+    backups = backup_path(folder / "killed")
     names = sorted(p.name for p in backups.glob("*.backup"))  # the newer, the older
     bodies = [(backups / name).read_bytes().split(b"\n", 1)[1] for name in names]
     ways = harness.damages(min(map(len, bodies)))
@@ -100,10 +102,10 @@ def damage(folder, count):
         hit = ([0], [1], [0, 1])[n // 3 % 3]
         what = []
         for i, (name, change) in zip(hit, ways, strict=False):
-            harness.damage(run.backup_path(directory) / names[i], change)
+            harness.damage(backup_path(directory) / names[i], change)
             what.append(name)
         left = [i for i in (0, 1) if i not in hit]
-        outcome = _opened(run.backup_path(directory), bodies[left[0]] if left else None, what)
+        outcome = _opened(backup_path(directory), bodies[left[0]] if left else None, what)
         if n % 10 == 0 and outcome in ("restored", "refused"):
             child = harness.Child([*harness.TINY, f"--run_dir={directory}"], log)
             rc, output = child.finish(), log.read_text()
@@ -149,7 +151,7 @@ def main(_):
             found[name]["seconds"] = round(time.perf_counter() - begin)
             print(f"{name}: {json.dumps(found[name], indent=2)}", flush=True)
     if FLAGS.output:
-        run.write_text(FLAGS.output, json.dumps(found, indent=2))
+        write_text(FLAGS.output, json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

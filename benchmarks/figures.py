@@ -9,11 +9,11 @@ import pathlib
 from criteria import FOLDER, SETTINGS, picks, read
 from matplotlib.figure import Figure
 
-from adprune_keras import run
-from adprune_keras.plots import COLOURS
+from adprune_keras.record.directory import save_figure
+from adprune_keras.report import figures
 
 DOCS = FOLDER.parent
-BLUE, ORANGE, GREEN = COLOURS[:3]
+BLUE, ORANGE, GREEN = figures.COLOURS[:3]
 GREY = "#999999"
 
 
@@ -90,4 +90,4 @@ if __name__ == "__main__":
     folder = pathlib.Path(DOCS / "figures")
     folder.mkdir(exist_ok=True)
     for draw in (rho, widths, delta):
-        run.save_figure(folder, f"{draw.__name__}.png", draw())
+        save_figure(folder, f"{draw.__name__}.png", draw())

@@ -48,16 +48,18 @@ from adprune_keras import (
     models,
     ops_reduction,
     params_reduction,
-    run,
-    tables,
     training_complexity,
 )
-from adprune_keras.accounting import COUNTS
-from adprune_keras.groups import find_groups
-from adprune_keras.rebuild import rebuild
-from adprune_keras.recipe import learning_rate_at
-from adprune_keras.swap import Net, optimizer_recipe, swap
-from adprune_keras.widths import WidthRule, next_widths
+from adprune_keras.counting.counts import COUNTS
+from adprune_keras.files.atomic import atomic, write_text
+from adprune_keras.graph.groups import find_groups
+from adprune_keras.graph.rebuild import rebuild
+from adprune_keras.live.exchange import Net, swap
+from adprune_keras.live.optimizer import optimizer_recipe
+from adprune_keras.prune.widths import WidthRule, next_widths
+from adprune_keras.record.directory import save_figure
+from adprune_keras.report.table import both, markdown_table
+from adprune_keras.train import recipe
 
 FLAGS = flags.FLAGS
 SWAPPED = ("adprune random", "adprune inherit", "random channels", "uniform inherit")
@@ -118,7 +120,7 @@ class Bench:
         """
 
         def rate(epoch, _):
-            return learning_rate_at("cosine", FLAGS.learning_rate, epoch, length or epochs)
+            return recipe.learning_rate_at("cosine", FLAGS.learning_rate, epoch, length or epochs)
 
         history = model.fit(
             self.dataset.train,
@@ -141,10 +143,10 @@ class Bench:
             begin = time.perf_counter()
             self.fit(model, FLAGS.prune_at, length=FLAGS.epochs, callbacks=[watch])
             entry = watch.record[0]
-            with run.atomic(path) as temporary:
+            with atomic(path) as temporary:
                 model.save(temporary)
             known = {"densities": entry["channel_densities"], "accuracy": entry["logs"]["val_accuracy"]}
-            run.write_text(facts, json.dumps(known | {"seconds": time.perf_counter() - begin}))
+            write_text(facts, json.dumps(known | {"seconds": time.perf_counter() - begin}))
         known = json.loads(facts.read_text())
         densities = {name: np.array(d) for name, d in known["densities"].items()}
         return path, densities, known["seconds"]
@@ -272,7 +274,7 @@ def summarize(results):
 
         def mean(key, form="{:.2f}x", lines=lines):
             means = {c: statistics.mean(line[key][c] for line in lines) for c in COUNTS}
-            return tables.both(means, form)
+            return both(means, form)
 
         rows.append(
             (
@@ -286,13 +288,13 @@ def summarize(results):
         marker = "o" if arm in PRUNED else "s"
         axes.scatter(x, percent, label=arm, marker=marker)
     header = ("arm", "seeds", "accuracy", "range", "OPS reduction", "parameters reduction")
-    print("\n".join(tables.markdown((*header, "training complexity", "seconds"), rows)))
+    print("\n".join(markdown_table((*header, "training complexity", "seconds"), rows)))
     print("Reductions and complexities: paper count / deployed count.")
     axes.set_xlabel("training complexity (epochs of the dense network, deployed count)")
     axes.set_ylabel("test accuracy (%)")
     axes.legend(fontsize="x-small")
     for suffix in ("png", "svg"):
-        run.save_figure(FLAGS.output, f"frontier.{suffix}", figure)
+        save_figure(FLAGS.output, f"frontier.{suffix}", figure)
 
 
 def main(_):

@@ -32,22 +32,23 @@ from absl import app, flags, logging
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adprune_keras import (
-    command,
-    data,
-    limits,
-    models,
-    plan,
-    recipe,
-    report,
-    run,
-    schema,
-    tables,
-    train,
-    widths,
-)
-from adprune_keras.accounting import COUNTS
-from adprune_keras.models import plans
+from adprune_keras import data, models
+from adprune_keras.cli import command, plan, train
+from adprune_keras.counting.counts import COUNTS
+from adprune_keras.files import limits
+from adprune_keras.models.plans import resolve_widths
+from adprune_keras.prune.target import within_budget
+from adprune_keras.prune.widths import WidthRule, next_widths
+from adprune_keras.record import schema
+from adprune_keras.record.directory import read_export, read_maps, save_figure
+from adprune_keras.record.lines import read_run, run_settings
+from adprune_keras.report import figures
+from adprune_keras.report.paper_tables import TABLES
+from adprune_keras.report.summary import summary
+from adprune_keras.report.table import markdown_table
+from adprune_keras.report.write import write_report
+from adprune_keras.text import plain
+from adprune_keras.train import recipe
 
 SECONDS = 60  # that a case may take
 SHARES = {
@@ -414,22 +415,22 @@ def try_record(found):
         (folder / "record.jsonl").write_bytes(content)
         (folder / "export").mkdir()
         (folder / "export" / "export.json").write_text(export)
-        one = run.read_run(folder)
-        run.read_export(folder)
+        one = read_run(folder)
+        read_export(folder)
         if drawn:
-            report.write([folder])
+            write_report([folder])
         elif one.nets and any(entry["epochs"] for entry in one.nets):
-            for make in tables.TABLES.values():
+            for make in TABLES.values():
                 table = make([one])
                 assert (
                     len({line.count("|") for line in table.markdown().splitlines() if "|" in line}) <= 9
                 )
                 table.csv().encode()
-            tables.summary(one.nets).encode()
-        values = run.settings(one)
+            summary(one.nets).encode()
+        values = run_settings(one)
         if values.widths is not None or values.width_scale != 0.25:
             recipe.check_widths(values)
-        json.dumps(run.plain([entry["widths"] for entry in one.nets]), allow_nan=False)
+        json.dumps(plain([entry["widths"] for entry in one.nets]), allow_nan=False)
 
 
 # --- widths
@@ -469,17 +470,17 @@ width_cases = st.fixed_dictionaries(
 
 def try_widths(case):
     """New widths are never wider, never narrower than the floor, and of the right multiple."""
-    plans.resolve_widths(["a", "b", "c"], [4, 8, 16], case["asked"], "toy")
-    rule = widths.WidthRule(**case["rule"])
+    resolve_widths(["a", "b", "c"], [4, 8, 16], case["asked"], "toy")
+    rule = WidthRule(**case["rule"])
     before = case["widths"]
-    new = widths.next_widths(before, case["densities"], rule)
+    new = next_widths(before, case["densities"], rule)
     assert list(new) == list(before)
     assert all(min(before[n], rule.min_width) <= w <= before[n] for n, w in new.items())
 
     def reduction(candidate):
         return sum(before.values()) / sum(candidate.values())
 
-    within, reached = widths.within_budget(before, new, reduction, case["budget"])
+    within, reached = within_budget(before, new, reduction, case["budget"])
     assert reduction(within) <= case["budget"] * 1.0001
     assert reached or within == new
 
@@ -609,9 +610,9 @@ def try_maps(found):
     content, drawn = found
     with _folder() as folder:
         (folder / "maps.npz").write_bytes(content)
-        maps = run.read_maps(folder)
+        maps = read_maps(folder)
         if drawn and maps:
-            run.save_figure(folder, "f.png", report.plots.figure_5(maps))
+            save_figure(folder, "f.png", figures.figure_5(maps))
 
 
 # --- archives
@@ -753,7 +754,7 @@ def main(_):
         rows.append((kind, f"{outcomes.total():,}", ended, f"{longest:.1f} s", spent))
         print(f"{kind}: {ended}", flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print("\n" + "\n".join(tables.markdown(("kind", "cases", "ended in", "longest", "all"), rows)))
+    print("\n" + "\n".join(markdown_table(("kind", "cases", "ended in", "longest", "all"), rows)))
     print(f"\n{total:,} cases; at most {peak:.2f} GiB of memory.")
     if failed:
         sys.exit(f"Failed: {', '.join(failed)}.")

@@ -20,11 +20,11 @@ import numpy as np
 from absl import app, flags
 
 from adprune_keras import ADPrune, cost, data, models, ops_reduction
-from adprune_keras.groups import find_groups
-from adprune_keras.rebuild import rebuild
-from adprune_keras.recipe import learning_rate_at
-from adprune_keras.swap import Net, current_net, optimizer_recipe, swap
-from adprune_keras.widths import WidthRule, next_widths
+from adprune_keras.graph.groups import find_groups
+from adprune_keras.graph.rebuild import rebuild
+from adprune_keras.live.exchange import Net, current_net, swap
+from adprune_keras.live.optimizer import optimizer_recipe
+from adprune_keras.prune.widths import WidthRule, next_widths
 
 FLAGS = flags.FLAGS
 WAYS = ("random", "inherit, schedule goes on", "inherit, schedule afresh")
@@ -89,7 +89,7 @@ def one_seed(seed):
     dense, final = FLAGS.dense_epochs, FLAGS.final_epochs
 
     def whole(epoch):
-        return learning_rate_at("cosine", FLAGS.learning_rate, epoch, dense + final)
+        return recipe.learning_rate_at("cosine", FLAGS.learning_rate, epoch, dense + final)
 
     watch = ADPrune(prune_at=[dense + 1], verbose=0)  # never prunes: it measures
     before = fit(model, dataset, whole, dense, [watch])[-1]
@@ -113,7 +113,7 @@ def one_seed(seed):
         def rate(epoch, way=way):
             if way.endswith("goes on"):
                 return whole(dense + epoch)
-            return learning_rate_at("cosine", FLAGS.learning_rate, epoch, final)
+            return recipe.learning_rate_at("cosine", FLAGS.learning_rate, epoch, final)
 
         after = fit(model, dataset, rate, final)
         row |= {"one epoch later": after[0], "end": after[-1]}

@@ -19,8 +19,9 @@ import setting
 from absl import app, flags
 
 from adprune_keras import data, models
-from adprune_keras.density import density_model, merge
-from adprune_keras.swap import Meter
+from adprune_keras.density.auxiliary import density_model
+from adprune_keras.density.numbers import merge
+from adprune_keras.live.meter import Meter
 
 FLAGS = flags.FLAGS
 PLAIN, AGAIN = "plain", "none"

@@ -18,8 +18,10 @@ import numpy as np
 import psutil
 from absl import app, flags
 
-from adprune_keras import ADPrune, WidthRule, models, run, tables
-from adprune_keras.devices import jit_compile
+from adprune_keras import ADPrune, WidthRule, models
+from adprune_keras.files.atomic import write_text
+from adprune_keras.live import devices
+from adprune_keras.report.table import markdown_table
 
 FLAGS = flags.FLAGS
 
@@ -36,7 +38,7 @@ def fit(model, images, epochs, **prune):
     x = np.random.normal(size=(images, 32, 32, 3)).astype("float32")
     y = np.random.randint(0, 10, images)
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
-    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=jit_compile())
+    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=devices.jit_compile())
     callback = ADPrune(final_epochs=1, seed=0, verbose=0, **prune)
     after = _Memory()
     model.fit(x, y, batch_size=images, epochs=epochs, verbose=0, callbacks=[callback, after])
@@ -73,7 +75,7 @@ def main(_):
             found["seconds"][f"{network} {weights}"] = {"rebuild": rebuild, "retrace": retrace}
             keras.utils.clear_session()
     header = ("network", "weights", "rebuild", "retrace", "first step of net0")
-    print("\n".join(tables.markdown(header, rows)))
+    print("\n".join(markdown_table(header, rows)))
 
     widths = {name: 128 for name in models.default_widths("VGG11")}
     model = models.VGG11(input_shape=(32, 32, 3), classes=10, widths=widths)
@@ -83,12 +85,12 @@ def main(_):
     megabytes = [m / 2**20 for m in memory]
     shown = sorted({0, 1, 4, 9, 14, len(memory) - 10, len(memory) - 5, len(memory) - 1})
     rows = [(i, f"{megabytes[i]:.0f}") for i in shown if i >= 0]
-    print("\n" + "\n".join(tables.markdown(("prunes", "resident MiB"), rows)))
+    print("\n" + "\n".join(markdown_table(("prunes", "resident MiB"), rows)))
     last = megabytes[-10:]
     spread = (max(last) - min(last)) / min(last)
     print(f"Last ten: {min(last):.0f} to {max(last):.0f} MiB, {100 * spread:.1f} % apart.")
     if FLAGS.output:
-        run.write_text(FLAGS.output, json.dumps(found | {"megabytes": megabytes}))
+        write_text(FLAGS.output, json.dumps(found | {"megabytes": megabytes}))
 
 
 if __name__ == "__main__":

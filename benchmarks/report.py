@@ -19,8 +19,12 @@ import time
 import numpy as np
 from absl import app, flags
 
-from adprune_keras import cost, models, paper, report, run, tables
-from adprune_keras.callback import open_entry
+from adprune_keras import cost, models
+from adprune_keras.record.entry import add_epoch, net_entry, open_entry
+from adprune_keras.record.lines import SCHEMA, write_record
+from adprune_keras.report import paper
+from adprune_keras.report.table import markdown_table
+from adprune_keras.report.write import write_report
 
 FLAGS = flags.FLAGS
 _NETS = paper.STUDIES["cifar10_resnet18"].nets
@@ -53,7 +57,7 @@ def record(epochs, seed=0):
             logs = {"accuracy": accuracy, "loss": 2.3 * (1 - part), "val_accuracy": accuracy - 0.01}
             logs |= {"val_loss": 2.4 * (1 - part), "learning_rate": 0.1 * (1 - part)}
             logs["activation_density"] = float(np.mean(list(layers.values())))
-            run.add_epoch(entry, logs, layers)
+            add_epoch(entry, logs, layers)
         last = number == len(_NETS) - 1
         entry |= {
             "outcome": "final" if last else "pruned",
@@ -61,11 +65,11 @@ def record(epochs, seed=0):
             "reason": "" if last else "AE saturated: |delta| < 0.001 for 2 epochs",
             "channel_densities": {n: rng.uniform(0, 1, w).tolist() for n, w in widths.items()},
         }
-        entries.append(run.net_entry(entry))
+        entries.append(net_entry(entry))
         start = end
     header = {
         "kind": "run",
-        "schema": run.SCHEMA,
+        "schema": SCHEMA,
         "versions": {"keras": "3", "backend": "tensorflow"},
         "flags": {"network": "ResNet18", "dataset": "cifar10", "epochs": epochs, "seed": seed},
         "data": {"classes": 10, "train_examples": 50000},
@@ -75,12 +79,12 @@ def record(epochs, seed=0):
 
 def measure(directories, output):
     """Return (what, figure) of reporting some runs."""
-    command = [sys.executable, "-m", "adprune_keras.report", f"--output_dir={output}"]
+    command = [sys.executable, "-m", "adprune_keras.cli.report", f"--output_dir={output}"]
     command += [f"--run_dir={directory}" for directory in directories]
     seconds = {
         "the whole command": _seconds(lambda: _run(command)),
         "importing Keras alone": _seconds(lambda: _run([sys.executable, "-c", "import keras"])),
-        "report.write alone": _seconds(lambda: report.write(directories, output)),
+        "report.write alone": _seconds(lambda: write_report(directories, output)),
     }
     rows = [(what, f"{value:.2f} s") for what, value in seconds.items()]
     entries = sum((pathlib.Path(d) / "record.jsonl").stat().st_size for d in directories)
@@ -105,9 +109,9 @@ def _main(_):
         directories = [pathlib.Path(folder) / f"resnet18_{seed}" for seed in range(FLAGS.runs)]
         for seed, directory in enumerate(directories):
             directory.mkdir(parents=True, exist_ok=True)
-            run.write_record(directory, record(FLAGS.epochs, seed))
+            write_record(directory, record(FLAGS.epochs, seed))
         rows = measure(directories, pathlib.Path(folder) / "report")
-    print("\n".join(tables.markdown(("what", "measured"), rows)))
+    print("\n".join(markdown_table(("what", "measured"), rows)))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ import statistics
 import setting
 from absl import app, flags
 
-from adprune_keras import ADPrune, WidthRule, data, models, tables, training_complexity
-from adprune_keras.accounting import COUNTS
+from adprune_keras import ADPrune, WidthRule, data, models, training_complexity
+from adprune_keras.counting.counts import COUNTS
+from adprune_keras.report.table import both
 
 FLAGS = flags.FLAGS
 
@@ -68,7 +69,7 @@ def row(found, dense):
     last = statistics.median(found["seconds"][after]) / statistics.median(dense[after])
     return (
         *(found["network"], found["prunes"], found["round_to"], f"{ratio:.2f}"),
-        *(tables.both(found["eq4"], "{:.2f}"), f"{ratio / found['eq4']['deployed']:.2f}"),
+        *(both(found["eq4"], "{:.2f}"), f"{ratio / found['eq4']['deployed']:.2f}"),
         f"{last:.2f} / {found['macs']:.2f}",
         *(f"{found['rebuild']:.1f} + {found['retrace']:.1f} s", f"{sum(dense):.0f} s"),
     )

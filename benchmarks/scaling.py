@@ -32,7 +32,8 @@ def child():
     """Train as one of the processes; print seconds of each epoch, widths and the end's accuracy."""
     import setting
 
-    from adprune_keras import ADPrune, data, devices
+    from adprune_keras import ADPrune, data
+    from adprune_keras.live import devices
 
     devices.distribute("data_parallel")
     many, process = devices.processes()
@@ -86,7 +87,8 @@ def main(_):
     """Print the table."""
     if FLAGS.child:
         return child()
-    from adprune_keras import run, tables
+    from adprune_keras.files.atomic import write_text
+    from adprune_keras.report.table import markdown_table
 
     found = {many: train(many) for many in (1, 2)}
     times = {
@@ -98,12 +100,12 @@ def main(_):
     }
     rows = [(many, *(f"{t:.2f} s" for t in times[many]), f"{found[many]['loss']:.4f}") for many in found]
     rows.append(("1 / 2", *(f"{a / b:.2f}x" for a, b in zip(times[1], times[2], strict=True)), ""))
-    print("\n".join(tables.markdown(("processes", "epoch of net0", "epoch of net1", "last loss"), rows)))
+    print("\n".join(markdown_table(("processes", "epoch of net0", "epoch of net1", "last loss"), rows)))
     one, two = (found[many]["widths"][-1] for many in (1, 2))
     apart = max(abs(one[name] - two[name]) for name in one)
     print(f"Widths after the prune: {apart} channels apart at the most.")
     if FLAGS.output:
-        run.write_text(FLAGS.output, json.dumps(found))
+        write_text(FLAGS.output, json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ import time
 
 import keras
 
-from adprune_keras import models, run, tables
-from adprune_keras.devices import jit_compile
+from adprune_keras import models
+from adprune_keras.files.atomic import write_text
+from adprune_keras.live import devices
+from adprune_keras.report.table import markdown_table
 
 
 class Epochs(keras.callbacks.Callback):
@@ -33,13 +35,13 @@ def network(name, classes, width_scale, channels=3):
 def compile_it(model):
     """Compile a network as all benchmarks do, and return it."""
     optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
-    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=jit_compile())
+    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=devices.jit_compile())
     return model
 
 
 def report(title, header, rows, found, output):
     """Print a table under its title; write `found`, plain data, to a JSON file where one is named."""
     print(f"{keras.backend.backend()}: {title}")
-    print("\n".join(tables.markdown(header, rows)))
+    print("\n".join(markdown_table(header, rows)))
     if output:
-        run.write_text(output, json.dumps({"backend": keras.backend.backend(), "rows": found}))
+        write_text(output, json.dumps({"backend": keras.backend.backend(), "rows": found}))

@@ -12,7 +12,8 @@ import time
 import keras
 import numpy as np
 
-from adprune_keras import cost, models, run
+from adprune_keras import cost, models
+from adprune_keras.record.lines import read_record
 
 STEPS, BATCH = 25, 128
 
@@ -20,7 +21,7 @@ STEPS, BATCH = 25, 128
 def main():
     """Time the nets of each run directory."""
     for directory in sys.argv[1:]:
-        header, *entries = run.read_record(directory)
+        header, *entries = read_record(directory)
         shape, classes = header["data"]["input_shape"], header["data"]["classes"]
         nets = []
         for entry in (e for e in entries if e["kind"] == "net"):

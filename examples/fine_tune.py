@@ -14,7 +14,9 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
-from adprune_keras import ADPrune, WidthRule, data, run, tables
+from adprune_keras import ADPrune, WidthRule, data
+from adprune_keras.files.atomic import atomic
+from adprune_keras.report.summary import summary
 
 FLAGS = flags.FLAGS
 NETWORKS = {
@@ -121,8 +123,8 @@ def main(argv):
         validation_data=test,
         callbacks=[prune],
     )
-    print(f"\n{tables.summary(prune.record)}")
-    with run.atomic(FLAGS.output) as file:
+    print(f"\n{summary(prune.record)}")
+    with atomic(FLAGS.output) as file:
         model.save(file)
     print(f"The pruned network is in {FLAGS.output}.")
 

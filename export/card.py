@@ -2,7 +2,7 @@
 
 from adprune_keras.export.formats import FORMATS
 
-from adprune_keras import tables
+from adprune_keras.report.table import escape, markdown_table
 
 _ONNX = """\
 import numpy as np, onnxruntime
@@ -55,18 +55,18 @@ def card(model, report, expected, removed):
     shape = (expected.batch_size or 1, *expected.shape)
     kind = "uint8 pixels, 0 to 255" if expected.pixels else "images, scaled as in training"
     lines = [
-        f"# {tables.escape(model.name)}",
+        f"# {escape(model.name)}",
         "",
         f"Input `image`: {kind}, shape {shape}; output `logits` (a last softmax is left off).",
         "",
     ]
-    lines += [*tables.markdown(*rows(report)), ""]
+    lines += [*markdown_table(*rows(report)), ""]
     if removed:
-        lines += [f"Left out, as only training uses them: {tables.escape(', '.join(removed))}.", ""]
+        lines += [f"Left out, as only training uses them: {escape(', '.join(removed))}.", ""]
     for name, row in report.items():
         if row["problems"]:
             lines += [
-                f"`{row['file']}` was not written: {tables.escape('; '.join(row['problems']))}.",
+                f"`{row['file']}` was not written: {escape('; '.join(row['problems']))}.",
                 "",
             ]
             continue

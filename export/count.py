@@ -1,4 +1,4 @@
-"""MACs, weights and biases recounted from the file, by the formula of `adprune_keras.accounting`."""
+"""MACs, weights and biases recounted from the file, by the formula of `adprune_keras.counting`."""
 
 from dataclasses import dataclass, field
 from math import prod

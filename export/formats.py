@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from adprune_keras.names import did_you_mean
+from adprune_keras.text import did_you_mean
 
 
 @dataclass(frozen=True)

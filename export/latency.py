@@ -13,11 +13,13 @@ from adprune_keras.export import child, convert
 from adprune_keras.export.formats import FORMATS, resolve
 from adprune_keras.export.prepare import inference_model
 
-from adprune_keras import tables
-from adprune_keras.accounting import COUNTS, cost, ops_reduction, params_reduction
-from adprune_keras.groups import find_groups, layer_widths
-from adprune_keras.rebuild import resize
-from adprune_keras.widths import nearest
+from adprune_keras.counting.count import cost
+from adprune_keras.counting.counts import COUNTS
+from adprune_keras.counting.reductions import ops_reduction, params_reduction
+from adprune_keras.graph.groups import find_groups, layer_widths
+from adprune_keras.graph.rebuild import resize
+from adprune_keras.prune.widths import nearest
+from adprune_keras.report.table import both, markdown_table
 
 BEFORE, PRUNED, ROUNDED = "before", "pruned", "round_to=8"
 _STEP = 8  # channels that SIMD units take at once
@@ -116,10 +118,10 @@ def summary(found):
     header = ("format", "net", "MACs", "bytes", "p50 ms", "p90 ms", "peak MiB", "times as fast")
     versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
     lines = [
-        *tables.markdown(header, body),
+        *markdown_table(header, body),
         "",
-        f"OPS reduction {tables.both(found['ops_reduction'])}, parameters reduction "
-        f"{tables.both(found['params_reduction'])} (paper count / deployed count).",
+        f"OPS reduction {both(found['ops_reduction'])}, parameters reduction "
+        f"{both(found['params_reduction'])} (paper count / deployed count).",
         f"Milliseconds an image, one thread{', pinned to a core' if found['pinned'] else ''}, in turn; "
         f"{found['cpu']}; {versions}. Peak: memory that loading and running a file adds to its runtime.",
     ]

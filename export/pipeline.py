@@ -17,8 +17,9 @@ from adprune_keras.export.prepare import inference_model
 from adprune_keras.export.verify import Expected, VerificationError, verify
 from numpy.typing import ArrayLike
 
-from adprune_keras import run
-from adprune_keras.accounting import cost
+from adprune_keras.counting.count import cost
+from adprune_keras.files.atomic import TEMPORARY, write_text
+from adprune_keras.text import plain
 
 _RANDOM_IMAGES = 64
 _CALIBRATION_IMAGES = 1000
@@ -99,16 +100,16 @@ def export_model(
     expected = expectation(model, counted, reference, described, batch_size, pixels, accuracy_points)
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=run.TEMPORARY, dir=directory) as folder:
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=directory) as folder:
         settings = (batch_size, pixels, calibration, described, time_limit)
         errors = convert.convert(model, names, folder, *settings)
         report = {}
         for name in names:
             made = pathlib.Path(folder) / FORMATS[name].file
             report[name] = _take(made, FORMATS[name], expected, errors.get(name), directory)
-    text = json.dumps(run.plain(report), indent=1) + "\n"
-    run.write_text(directory / "export.json", text)
-    run.write_text(directory / "README_model.md", card(model, report, expected, removed))
+    text = json.dumps(plain(report), indent=1) + "\n"
+    write_text(directory / "export.json", text)
+    write_text(directory / "README_model.md", card(model, report, expected, removed))
     failed = [f"{name}: {p}" for name, row in report.items() for p in row["problems"]]
     if failed:
         raise VerificationError("Verification failed: " + "; ".join(failed), report)
@@ -156,7 +157,7 @@ def _plain_facts(facts, deployed, normalization):
     if normalization is not None:
         known["normalization"] = [[float(v) for v in values] for values in normalization]
     known["deployed"] = vars(deployed)
-    return run.plain(known)
+    return plain(known)
 
 
 def _pixels(images, normalization):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops, tree
 
-from adprune_keras.trace import as_functional, is_nested
+from adprune_keras.graph.trace import as_functional, is_nested
 
 INPUT, OUTPUT = "image", "logits"
 # Largest difference from the trained model that a copy may show, relative to its largest output.

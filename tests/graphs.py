@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from adprune_keras.channels import GIVEN
-from adprune_keras.trace import StandIn, as_functional, is_nested, replay
+from adprune_keras.graph.trace import StandIn, as_functional, is_nested, replay
+from adprune_keras.graph.walk import GIVEN
 
 
 class Generator:

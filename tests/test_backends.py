@@ -22,7 +22,7 @@ MEASURE = """
 import json
 import keras, numpy as np
 from adprune_keras import WidthRule, activation_density, models
-from adprune_keras.widths import next_widths
+from adprune_keras.prune.widths import next_widths
 
 rng = np.random.default_rng(0)
 model = models.ResNet18(input_shape=(16, 16, 3), classes=4, widths=[6] * 17)

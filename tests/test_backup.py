@@ -11,9 +11,10 @@ import pytest
 from keras import layers
 from toys import compiled, images, plain_cnn, sequential_cnn
 
-from adprune_keras import ADPrune, WidthRule, layer_widths, models, store
-from adprune_keras.backup import TERMINATED, Backup
-from adprune_keras.swap import Meter
+from adprune_keras import ADPrune, WidthRule, layer_widths, models
+from adprune_keras.backup import store
+from adprune_keras.backup.callback import TERMINATED, Backup
+from adprune_keras.live.meter import Meter
 
 numpy = keras.ops.convert_to_numpy
 X, Y = images(40)

@@ -1,10 +1,12 @@
+import importlib.util
+
 import keras
 import numpy as np
 import pytest
 from toys import compiled, images, plain_cnn
 
-from adprune_keras import ADPrune, WidthRule, board
-from adprune_keras.board import Board
+from adprune_keras import ADPrune, WidthRule
+from adprune_keras.train.board import Board
 
 
 def test_what_tensorboard_shows(tmp_path):
@@ -54,7 +56,7 @@ def test_what_tensorboard_shows(tmp_path):
 
 @pytest.mark.parametrize("name", ["tensorboard", "tensorflow"])
 def test_what_is_missing_is_said_before_anything_is_written(name, monkeypatch, tmp_path):
-    monkeypatch.setattr(board.importlib.util, "find_spec", lambda asked: asked != name or None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda asked: asked != name or None)
     with pytest.raises(ImportError, match=f"Missing: {name}. Install them: pip install {name}$"):
         Board(tmp_path / "logs", None)
     assert not (tmp_path / "logs").exists()

@@ -11,8 +11,8 @@ from keras import layers
 from toys import compiled, images, plain_cnn, sequential_cnn
 
 from adprune_keras import ADPrune, WidthRule, layer_widths, models
-from adprune_keras.density import Density
-from adprune_keras.swap import Meter
+from adprune_keras.density.numbers import Density
+from adprune_keras.live.meter import Meter
 
 numpy = keras.ops.convert_to_numpy
 SMALL = WidthRule(min_width=2)

@@ -3,8 +3,8 @@ import itertools
 import pytest
 from absl import app, flags
 
-from adprune_keras import command
-from adprune_keras.names import did_you_mean, printable
+from adprune_keras.cli import command
+from adprune_keras.text import did_you_mean, printable
 
 
 def parse(*arguments):

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from adprune_commands import quiet_libraries
+from adprune_keras.files.quiet import quiet_libraries
 
 CHATTER = b"I0000 00:00:1795 1 port.cc:153] oneDNN is on.\nINFO: Created delegate for CPU.\n"
 

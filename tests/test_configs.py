@@ -11,7 +11,9 @@ from toys import flags_of
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
-from adprune_keras import paper, run, train  # noqa: E402
+from adprune_keras.cli import train  # noqa: E402
+from adprune_keras.record.lines import read_run  # noqa: E402
+from adprune_keras.report import paper  # noqa: E402
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.flags") if path.stem != "digits")
@@ -58,7 +60,7 @@ def test_config(name, prepared, flags, tmp_path):
         flags(["adprune-train", f"--flagfile={CONFIGS / name}.flags", *short, *prune, *where])
         train.train()
     keras.utils.clear_session()
-    found = run.read_run(tmp_path / "run")
+    found = read_run(tmp_path / "run")
     assert len(found.nets) == (2 if study else 1)
     assert sum(net["epochs"] for net in found.nets) == 2
     before, after = (list(found.nets[n]["widths"].values()) for n in (0, -1))

@@ -1,5 +1,6 @@
 import itertools
 import json
+import socket
 import sys
 
 import keras
@@ -10,6 +11,8 @@ from toys import png
 pytest.importorskip("tensorflow")
 
 from adprune_keras import data
+from adprune_keras.data.batches import augmented
+from adprune_keras.files import limits
 
 
 def write_npz(path, **changes):
@@ -113,7 +116,7 @@ def test_an_epoch_follows_from_the_seed_and_its_number(tmp_path, augment):
 def test_each_image_is_shifted_and_mirrored_on_its_own():
     image = np.arange(24 * 24 * 3, dtype="float32").reshape(24, 24, 3) % 251
     batch = np.repeat(image[None].astype("uint8"), 64, axis=0)
-    out = data._augmented(batch, np.array([1, 2]), flip=True).numpy()
+    out = augmented(batch, np.array([1, 2]), flip=True).numpy()
     kinds = {o.tobytes() for o in out}
     assert out.shape == batch.shape
     assert len(kinds) > 20
@@ -267,7 +270,7 @@ def test_download_without_a_network_fails_in_seconds(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError("no network")
 
-    monkeypatch.setattr(data.socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
     with pytest.raises(ValueError, match=r"cannot be downloaded from .*: no network. Either run"):
         data.load("cifar10", data_dir=str(tmp_path), download=True)
 
@@ -390,7 +393,7 @@ def test_images_without_pixels(tmp_path):
 def test_arrays_and_batches_larger_than_memory(tmp_path, monkeypatch):
     """x_train has 30 * 432 bytes, x_test 9 * 432; a batch of 8 float32 images takes 8 * 1,728."""
     path = write_npz(tmp_path / "d.npz")
-    monkeypatch.setattr(data.limits, "memory", lambda: 2 * 16_000)
+    monkeypatch.setattr(limits, "memory", lambda: 2 * 16_000)
     with pytest.raises(
         ValueError, match=r"An .npz data set .* its arrays would take 17,\d+ bytes, and 16,000"
     ):

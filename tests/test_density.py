@@ -5,7 +5,9 @@ from keras import layers
 from toys import compiled, images, plain_cnn, sequential_cnn, two_channels
 
 from adprune_keras import ADPrune, activation_density
-from adprune_keras.density import _stride, activation_maps, density_model, merge
+from adprune_keras.density.auxiliary import _stride, density_model
+from adprune_keras.density.from_data import activation_maps
+from adprune_keras.density.numbers import merge
 
 # Four images; of their 16 pixels 11 are positive, 4 negative, 1 zero.
 PIXELS = np.array([[1, 2, 3, -4], [-1, 5, 6, 0], [1, 1, 1, 1], [-1, -2, 3, 4]], "float32").reshape(

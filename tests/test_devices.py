@@ -20,7 +20,7 @@ import keras, numpy as np
 from keras import layers
 from toys import compiled, images
 from adprune_keras import ADPrune
-from adprune_keras.devices import together
+from adprune_keras.live.devices import together
 
 how, process, port, directory, fault = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
 many, scope = 1, contextlib.nullcontext()

@@ -27,8 +27,8 @@ import pytest
 from absl import flags
 from toys import compiled
 
-import adprune_commands
-from adprune_keras import command, models
+from adprune_keras import models
+from adprune_keras.cli import command
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("pages load and export with TensorFlow", allow_module_level=True)
@@ -38,19 +38,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "exam
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
-def module_of(entry):
-    """Return the name of the module that an entry point runs."""
-    found = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adprune_commands, "_run", found.append)
-        entry.load()()
-    return found[0]
-
-
 COMMANDS = {
-    entry.name: module_of(entry)
+    entry.name: entry.module
     for entry in importlib.metadata.entry_points(group="console_scripts")
-    if entry.module == adprune_commands.__name__
+    if entry.module.startswith("adprune_keras.")
 }
 QUICK = "--run_dir=runs/digits"  # the run that the quick start leaves
 FOLDERS = ("adprune_keras", "benchmarks", "configs", "docs", "examples", "export", "tests")

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from toys import compiled, images, plain_cnn, two_channels
 
-from adprune_keras import ADPrune, WidthRule, faults, layer_widths
-from adprune_keras.density import Density
-from adprune_keras.swap import Meter
+from adprune_keras import ADPrune, WidthRule, layer_widths
+from adprune_keras.density.numbers import Density
+from adprune_keras.live.meter import Meter
+from adprune_keras.prune import finite
 
 NAN = float("nan")
 BACKEND = keras.backend.backend()
@@ -17,9 +18,9 @@ BACKEND = keras.backend.backend()
 
 def test_all_is_finite():
     model = two_channels()
-    assert faults.find(model, 0.5, {"conv": 0.0}) is None
-    assert faults.find(model, None) is None
-    assert faults.find(model, None, {"conv": 1.0}) is None
+    assert finite.find(model, 0.5, {"conv": 0.0}) is None
+    assert finite.find(model, None) is None
+    assert finite.find(model, None, {"conv": 1.0}) is None
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_all_is_finite():
     ],
 )
 def test_what_is_not_finite(loss, densities, message):
-    assert faults.find(two_channels(), loss, densities).startswith(message)
+    assert finite.find(two_channels(), loss, densities).startswith(message)
 
 
 @pytest.mark.parametrize("value", [NAN, float("inf")])
@@ -50,7 +51,7 @@ def test_first_weight_that_is_not_finite(value):
         weights = model.get_layer(name).get_weights()
         weights[-1][1] = value  # moving variance; bias
         model.get_layer(name).set_weights(weights)
-    found = faults.find(model, 0.5, {"conv1": 0.5})
+    found = finite.find(model, 0.5, {"conv1": 0.5})
     assert found.startswith("the loss is 0.5, and 'bn1/moving_variance' is the first weight that is not")
 
 

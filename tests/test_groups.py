@@ -4,8 +4,8 @@ from keras import layers
 from toys import plain_cnn, sequential_cnn
 
 from adprune_keras import layer_widths, models
-from adprune_keras.groups import find_groups
-from adprune_keras.rules import is_relu
+from adprune_keras.graph.groups import find_groups
+from adprune_keras.graph.kinds import is_relu
 
 
 def test_layers_that_may_be_resized_in_graph_order():

@@ -10,10 +10,10 @@ from keras import layers, tree
 from toys import compiled, images, plain_cnn
 
 from adprune_keras import ADPrune, WidthRule, activation_density, cost, layer_widths, models, resize
-from adprune_keras.accounting import cost_after
-from adprune_keras.cut import Cut, choose
-from adprune_keras.groups import find_groups
-from adprune_keras.rebuild import rebuild
+from adprune_keras.counting.count import cost_after
+from adprune_keras.graph.cut import Cut, choose
+from adprune_keras.graph.groups import find_groups
+from adprune_keras.graph.rebuild import rebuild
 
 # Three hundred graphs in a plain run; ADPRUNE_GRAPHS=3000 for a long one.
 GRAPHS = int(os.environ.get("ADPRUNE_GRAPHS", 300))

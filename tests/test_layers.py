@@ -10,9 +10,9 @@ from graphs import random_cut, scramble, silenced
 from keras import layers
 
 from adprune_keras import resize
-from adprune_keras.cut import choose
-from adprune_keras.groups import find_groups
-from adprune_keras.rules import KNOWN_LAYERS
+from adprune_keras.graph.cut import choose
+from adprune_keras.graph.groups import find_groups
+from adprune_keras.graph.rules.registry import KNOWN_LAYERS
 
 WIDTH = 8
 # Arguments of each layer; those with none are called with none.

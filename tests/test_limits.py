@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from toys import png
 
-from adprune_keras import limits
+from adprune_keras.files import limits
 
 
 def npz(path, **members):

@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from adprune_keras import lock
-from adprune_keras.lock import Lock
+from adprune_keras.files.lock import NAME, SILENCE, Lock, _began
 
 
 @pytest.fixture
@@ -22,8 +21,8 @@ def other():
 def held_by(path, pid, host=None, began=None, age=0.0):
     """Write the lock of another process, whose last sign of life was `age` seconds ago."""
     mine = Lock(path)._mine
-    owner = {"pid": pid, "host": host or mine["host"], "began": began or lock._began(pid), "token": "x"}
-    file = path / lock.NAME
+    owner = {"pid": pid, "host": host or mine["host"], "began": began or _began(pid), "token": "x"}
+    file = path / NAME
     file.write_text(json.dumps(owner))
     os.utime(file, (time.time() - age,) * 2)
     return file
@@ -32,7 +31,7 @@ def held_by(path, pid, host=None, began=None, age=0.0):
 def test_taken_and_given_back(tmp_path):
     mine = Lock(tmp_path)
     assert mine.take() is None
-    owner = json.loads((tmp_path / lock.NAME).read_text())
+    owner = json.loads((tmp_path / NAME).read_text())
     assert owner["pid"] == os.getpid()
     mine.check()
     mine.release()
@@ -43,7 +42,7 @@ def test_taken_and_given_back(tmp_path):
 def test_a_living_process_keeps_it_whatever_the_clock_says(tmp_path, other):
     for age in (0, 1e6, -1e6):
         held_by(tmp_path, other.pid, age=age)
-        if age > lock.SILENCE:
+        if age > SILENCE:
             continue
         with pytest.raises(ValueError, match=f"is in use.*held by process {other.pid} on .*s ago"):
             Lock(tmp_path).take()
@@ -52,7 +51,7 @@ def test_a_living_process_keeps_it_whatever_the_clock_says(tmp_path, other):
 def test_a_dead_process_loses_it_at_once(tmp_path, other):
     held_by(tmp_path, other.pid)
     other.kill()  # and not waited for: it stays in the process table
-    while lock._began(other.pid) is not None:
+    while _began(other.pid) is not None:
         time.sleep(0.01)
     assert Lock(tmp_path).take() == f"process {other.pid} on {Lock(tmp_path)._mine['host']} has ended"
 
@@ -63,13 +62,13 @@ def test_a_number_used_again_is_another_process(tmp_path, other):
 
 
 def test_another_host_is_judged_by_its_silence(tmp_path):
-    held_by(tmp_path, 1, host="elsewhere", began="1", age=lock.SILENCE - 20)
+    held_by(tmp_path, 1, host="elsewhere", began="1", age=SILENCE - 20)
     with pytest.raises(ValueError, match="process 1 on elsewhere, last sign of life 100 s ago"):
         Lock(tmp_path).take()
     held_by(tmp_path, 1, host="elsewhere", began="1", age=-1e6)  # the clock went back
     with pytest.raises(ValueError, match="is in use"):
         Lock(tmp_path).take()
-    held_by(tmp_path, 1, host="elsewhere", began="1", age=lock.SILENCE + 1)
+    held_by(tmp_path, 1, host="elsewhere", began="1", age=SILENCE + 1)
     assert "elsewhere has been silent for 121 s" in Lock(tmp_path).take()
 
 
@@ -87,7 +86,7 @@ def test_who_lost_it_learns_of_it(tmp_path):
 
 
 def test_a_lock_that_was_not_written_to_the_end(tmp_path):
-    file = tmp_path / lock.NAME
+    file = tmp_path / NAME
     file.write_text('{"pid": 1')
     with pytest.raises(ValueError, match="is in use"):
         Lock(tmp_path).take()
@@ -96,8 +95,8 @@ def test_a_lock_that_was_not_written_to_the_end(tmp_path):
 
 
 def test_signs_of_life(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "BEAT", 0.01)
-    mine, file = Lock(tmp_path), tmp_path / lock.NAME
+    monkeypatch.setattr("adprune_keras.files.lock.BEAT", 0.01)
+    mine, file = Lock(tmp_path), tmp_path / NAME
     mine.take()
     os.utime(file, (0, 0))
     end = time.monotonic() + 10

@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from adprune_keras import cost, layer_widths, models, ops_reduction, paper, params_reduction
+from adprune_keras import cost, layer_widths, models, ops_reduction, params_reduction
+from adprune_keras.report import paper
 
 # Of Table I's pruned nets, by their widths: parameters and OPS reduction in the paper's count.
 TABLE_I = [

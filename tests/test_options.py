@@ -6,8 +6,10 @@ import pytest
 from absl import flags
 from toys import flags_of
 
-from adprune_keras import ADPrune, command, models, options, train
-from adprune_keras.widths import WidthRule
+from adprune_keras import ADPrune, models
+from adprune_keras.cli import command, options, train
+from adprune_keras.cli.listing import what_there_is
+from adprune_keras.prune.widths import WidthRule
 
 
 @pytest.fixture
@@ -60,10 +62,10 @@ def test_defaults_are_those_of_the_callback(groups):
 
 def test_list_shows_data_sets_networks_and_the_flagfiles_at_hand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "digits.flags" in options.what_there_is()  # of the clone
+    assert "digits.flags" in what_there_is()  # of the clone
     (tmp_path / "configs" / "folder.flags").mkdir(parents=True)
     (tmp_path / "configs" / "mine.flags").write_text("# My own\x1b[2J. More.\n--epochs=3\n")
-    text = options.what_there_is()
+    text = what_there_is()
     assert "  configs/mine.flags  My own [2J\n" in text + "\n"
     assert "folder.flags" not in text and "digits.flags" not in text
     assert "  VGG19        16 widths, 64 to 512\n" in text

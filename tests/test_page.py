@@ -5,7 +5,8 @@ import shlex
 import pytest
 from toys import header, net_entry
 
-from adprune_keras import facts, page, run
+from adprune_keras.record.lines import Run
+from adprune_keras.report import facts, page
 
 EVIL = "</style><script>alert(1)</script>\"'><img src=x onerror=alert(2)> $\\frac{1}$ `|\n<!-- ]]>"
 COSTS = {
@@ -45,7 +46,7 @@ class Page(html.parser.HTMLParser):
 def shown(*nets, name="one", result=True, export=None, size=2_450_000, **flags):
     head = header(**flags) | {"versions": {"keras": "3.15.1", "backend": "jax"}}
     done = {"kind": "result"} if result else None
-    return facts.Shown(run.Run(name, head, list(nets), done), export or {}, size)
+    return facts.Shown(Run(name, head, list(nets), done), export or {}, size)
 
 
 def pruned(**fields):

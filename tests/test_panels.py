@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 from toys import net_entry
 
-from adprune_keras import panels, plots, svg
+from adprune_keras.report import figures, panels, svg
 
 COST = {"macs": 4_000_000, "params": 1, "bias": 0, "owns_width": True}
 NETS = [
@@ -32,7 +32,7 @@ def test_timeline_marks_each_change():
 
 
 def test_a_long_run_is_drawn_by_means():
-    epochs = 2 * plots.POINTS
+    epochs = 2 * figures.POINTS
     series = [float(i % 2) for i in range(epochs)]
     (line,) = panels.timeline([net_entry(0, 0, epochs, logs={"val_accuracy": series})]).axes[0].lines
     assert list(line.get_xdata()[:2]) == [1.5, 3.5]
@@ -58,10 +58,10 @@ def test_heat_map_is_a_mean_of_each_layer():
     image = axes.images[0].get_array()
     np.testing.assert_allclose(image.filled(-1), [[0.5, 0.5, 0.7, -1], [0.1, 0.1, 0.2, 0.2]])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
-    epochs = 4 * plots.POINTS
-    long = net_entry(0, 0, epochs, logs={}, densities={"a": [0.0, 0.0, 1.0, 1.0] * plots.POINTS})
+    epochs = 4 * figures.POINTS
+    long = net_entry(0, 0, epochs, logs={}, densities={"a": [0.0, 0.0, 1.0, 1.0] * figures.POINTS})
     image = panels.heat_map([long]).axes[0].images[0].get_array()
-    assert image.shape == (1, plots.POINTS)
+    assert image.shape == (1, figures.POINTS)
     np.testing.assert_allclose(image, 0.5)
 
 

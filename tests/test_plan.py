@@ -10,19 +10,11 @@ import pytest
 from adprune_keras.export.formats import FORMATS
 from toys import flags_of, images, plain_cnn
 
-from adprune_keras import (
-    ADPrune,
-    WidthRule,
-    activation_density,
-    command,
-    cost,
-    layer_widths,
-    models,
-    plan,
-    resize,
-    show,
-    sizes,
-)
+from adprune_keras import ADPrune, WidthRule, activation_density, cost, layer_widths, models, resize
+from adprune_keras.cli import command, show
+from adprune_keras.cli import plan as plan_command
+from adprune_keras.counting.sizes import DTYPES, file_sizes
+from adprune_keras.prune.planning import Line, Plan, assumed_densities, plan
 
 TENSORFLOW = keras.backend.backend() == "tensorflow"
 DIGITS = ("--network=VGG11", "--width_scale=0.0625", "--dataset=digits", "--examples=99")
@@ -30,7 +22,7 @@ DIGITS = ("--network=VGG11", "--width_scale=0.0625", "--dataset=digits", "--exam
 
 def half(model, **settings):
     prune = ADPrune(rule=WidthRule(min_width=1), **settings)
-    return plan.plan(model, prune, plan.assumed_densities(model, prune.shortcuts, 0.5))
+    return plan(model, prune, assumed_densities(model, prune.shortcuts, 0.5))
 
 
 def test_a_plan_on_paper():
@@ -50,7 +42,7 @@ def test_a_plan_on_paper():
 def test_what_stays_and_why():
     prune = ADPrune(rule=WidthRule(exclude="conv1"))
     densities = {"conv1": 0.5, "conv2": np.ones(8), "hidden": 0.5}
-    found = plan.plan(plain_cnn(8), prune, densities)
+    found = plan(plain_cnn(8), prune, densities)
     stays = {x.layer: x.stays for x in found.lines}
     assert stays["conv1"] == "--include and --exclude leave it out"
     assert stays["conv2"].startswith("AE x width, rounded")
@@ -82,7 +74,7 @@ def test_a_plan_is_what_resize_builds(settings):
     model = models.ResNet18(input_shape=(8, 8, 1), classes=4, widths=[9] * 17)
     prune = ADPrune(**settings)
     densities = activation_density(model, images(20)[0], shortcuts=prune.shortcuts)
-    found = plan.plan(model, prune, densities)
+    found = plan(model, prune, densities)
     options = {k: v for k, v in settings.items() if k != "target_ops_reduction"}
     if prune.weights == "inherit":
         options |= {"weights": "inherit", "densities": densities}
@@ -100,13 +92,13 @@ def test_a_plan_is_what_resize_builds(settings):
 
 def test_made_up_densities_have_their_mean_to_the_bit_and_no_order():
     model = models.ResNet18(input_shape=(8, 8, 1), widths=[27] * 17)
-    found = plan.assumed_densities(model, "project", 0.5)
+    found = assumed_densities(model, "project", 0.5)
     assert list(found) == list(layer_widths(model))
     assert {float(np.mean(d)) for d in found.values()} == {0.5}
     assert {d.shape for d in found.values()} == {(27,)}
     # as with data: no two layers keep the same channels, so an identity shortcut needs a projection
     assert "stage1_block1_shortcut_conv" in [x.layer for x in half(model).lines if x.widths[0] is None]
-    assert plan.assumed_densities(model, "project", 0.0)["stem_conv"].mean() == 0
+    assert assumed_densities(model, "project", 0.0)["stem_conv"].mean() == 0
 
 
 def test_it_reads_on_a_hundred_columns(monkeypatch):
@@ -122,8 +114,8 @@ def test_it_reads_on_a_hundred_columns(monkeypatch):
 
 
 def test_names_from_a_file_do_not_reach_the_terminal_as_they_are():
-    line = plan.Line("a\x1b[2J[bold]b", (8, 4), (9, 4), (9, 4), "a\x1b[2J[bold]b", ("r\n",), 0.5, None)
-    found = plan.Plan([line], {line.layer: 4}, cost(plain_cnn()), cost(plain_cnn()), {})
+    line = Line("a\x1b[2J[bold]b", (8, 4), (9, 4), (9, 4), "a\x1b[2J[bold]b", ("r\n",), 0.5, None)
+    found = Plan([line], {line.layer: 4}, cost(plain_cnn()), cost(plain_cnn()), {})
     text = show.plan(found, "n\x07", "s", "inherit")
     assert "\x1b" not in text and "\x07" not in text and "a [2J[bold]b" in text
 
@@ -146,8 +138,8 @@ def test_predicted_sizes_beside_real_files(tmp_path):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
     export_model(model, tmp_path, names)
-    predicted = sizes.file_sizes(cost(model))
-    assert {name: form.weights for name, form in FORMATS.items()} == sizes.DTYPES
+    predicted = file_sizes(cost(model))
+    assert {name: form.weights for name, form in FORMATS.items()} == DTYPES
     assert set(predicted) == set(FORMATS)
     for name in names:
         size = (tmp_path / FORMATS[name].file).stat().st_size
@@ -161,9 +153,9 @@ def command_line(tmp_path, monkeypatch, capsys):
     models.VGG11(input_shape=(8, 8, 1), widths=[8] * 8).save("net.keras")
 
     def call(*arguments):
-        with flags_of(plan):
+        with flags_of(plan_command):
             rest = command.parse(["adprune-plan", *arguments])
-            command.attempt("adprune-plan", plan.act, rest)
+            command.attempt("adprune-plan", plan_command.act, rest)
         return capsys.readouterr().out
 
     return call
@@ -216,7 +208,7 @@ def test_a_whole_process_with_data(tmp_path):
     """Without a level of its own in the environment: TensorFlow prints nothing either."""
     pytest.importorskip("tensorflow")
     result = subprocess.run(
-        [sys.executable, "-c", "import adprune_commands; adprune_commands.plan()", *DIGITS],
+        [sys.executable, "-c", "from adprune_keras.cli import plan; plan.main()", *DIGITS],
         capture_output=True,
         text=True,
         check=False,

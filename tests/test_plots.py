@@ -1,7 +1,7 @@
 import matplotlib.figure
 import numpy as np
 
-from adprune_keras import plots
+from adprune_keras.report import figures
 
 
 def net(index, start, density, accuracy, outcome, layers=()):
@@ -26,7 +26,7 @@ NETS = [
 
 def test_figure_1_lays_nets_over_each_other_and_marks_rho():
     back = [*NETS, net(2, 4, [0.7, 0.8], [0.1, 0.1], "rolled back"), net(1, 6, [0.5], [0.4], "final")]
-    axes = plots.figure_1([NETS[0], NETS[1] | {"outcome": "pruned"}, *back[2:]]).axes[0]
+    axes = figures.figure_1([NETS[0], NETS[1] | {"outcome": "pruned"}, *back[2:]]).axes[0]
     first, rho, second, rho1, third, again = axes.lines
     assert list(first.get_xdata()) == [1, 2, 3]
     assert list(rho.get_xdata()) == [3, 3]
@@ -39,7 +39,7 @@ def test_figure_1_lays_nets_over_each_other_and_marks_rho():
 
 
 def test_figure_2_has_series_at_their_epochs_and_marks_prunes(tmp_path):
-    figure = plots.figure_2(NETS)
+    figure = figures.figure_2(NETS)
     assert isinstance(figure, matplotlib.figure.Figure)
     accuracy, total, layers, _ = figure.axes
     first, mark, second = total.lines
@@ -61,13 +61,15 @@ def test_figure_2_of_a_dense_run_without_density():
     dense = net(0, 0, [0.5], [0.9], "final")
     dense["logs"].pop("activation_density")
     dense["ops_reduction"] = None
-    (accuracy,) = plots.figure_2([dense]).axes
+    (accuracy,) = figures.figure_2([dense]).axes
     assert list(accuracy.lines[0].get_ydata()) == [90]
 
 
 def test_figure_4_holds_both_counts_of_every_net():
     uncounted = net(0, 0, [0.5], [0.9], "final") | {"ops_reduction": None}
-    figure = plots.figure_4([("one", [NETS[0], net(1, 3, [0.6], [0.8], "final")]), ("two", [uncounted])])
+    figure = figures.figure_4(
+        [("one", [NETS[0], net(1, 3, [0.6], [0.8], "final")]), ("two", [uncounted])]
+    )
     ops, params = figure.axes
     points = [np.asarray(c.get_offsets()) for c in (*ops.collections[:2], *params.collections[:2])]
     for found, final in zip(points, (2.0, 1.5, 3.0, 2.5), strict=True):
@@ -77,7 +79,7 @@ def test_figure_4_holds_both_counts_of_every_net():
 def test_figure_5_shows_the_image_and_every_other_relu_of_first_and_last_net():
     names = ["image", *(f"relu{i}" for i in range(1, 18))]
     maps = {f"net{n}": {name: np.full((4, 4), n + 1.0) for name in names} for n in range(3)}
-    figure = plots.figure_5(maps)
+    figure = figures.figure_5(maps)
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[:10] == titles[10:] == ["image", *(f"relu{i}" for i in range(1, 18, 2))]
     assert [figure.axes[i].get_ylabel() for i in (0, 10)] == ["net0", "net2"]
@@ -88,6 +90,6 @@ def test_figure_5_shows_the_image_and_every_other_relu_of_first_and_last_net():
 
 def test_figure_5_of_a_small_or_a_deep_network():
     few = {"net0": {"image": np.ones((2, 2)), "relu": np.ones((2, 2))}}
-    assert len(plots.figure_5(few).axes) == 2
+    assert len(figures.figure_5(few).axes) == 2
     deep = {"net0": {str(i): np.ones((2, 2)) for i in range(50)}}
-    assert len(plots.figure_5(deep).axes) <= 10
+    assert len(figures.figure_5(deep).axes) <= 10

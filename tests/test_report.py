@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from toys import header, net_entry
 
-from adprune_keras import report, run
+from adprune_keras.record.directory import read_maps, save_maps
+from adprune_keras.record.entry import net_entry as as_recorded
+from adprune_keras.record.lines import append_record, write_record
+from adprune_keras.report.write import write_report
 
 
 def net(index, start, outcome, measured=True, **fields):
@@ -19,18 +22,18 @@ def net(index, start, outcome, measured=True, **fields):
 
 def write_run(directory, *nets):
     directory.mkdir()
-    run.write_record(directory, [header(width_scale=0.25, train_examples=None), *nets])
+    write_record(directory, [header(width_scale=0.25, train_examples=None), *nets])
     return directory
 
 
 def test_everything_from_a_run_directory_alone(tmp_path):
     one = write_run(tmp_path / "one", net(0, 0, "pruned"), net(1, 3, "final"))
     maps = {"net0": {"image": np.ones((4, 4)), "a/relu": np.ones((4, 4))}, "net1": {"image": np.eye(4)}}
-    run.save_maps(one, maps)
-    back = run.read_maps(one)
+    save_maps(one, maps)
+    back = read_maps(one)
     assert [list(m) for m in back.values()] == [["image", "a/relu"], ["image"]]
     np.testing.assert_array_equal(back["net1"]["image"], np.eye(4))
-    written = report.write([one])
+    written = write_report([one])
     names = {path.name for path in written}
     assert names == set(os.listdir(one / "report"))
     assert names == {"index.html", "report.md", "tables.md", *(f"table{i}.csv" for i in range(1, 5))} | {
@@ -46,7 +49,7 @@ def test_everything_from_a_run_directory_alone(tmp_path):
 def test_several_runs_side_by_side(tmp_path):
     one = write_run(tmp_path / "one", net(0, 0, "pruned"), net(1, 3, "final"))
     dense = write_run(tmp_path / "dense", net(0, 0, "final", measured=False))
-    names = {path.stem for path in report.write([one, dense], tmp_path / "both")}
+    names = {path.stem for path in write_report([one, dense], tmp_path / "both")}
     assert names == {
         *("index", "report", "tables", "table1", "table2", "table3", "table4", "figure4"),
         *("figure2_one", "figure2_dense", "figure1_one"),  # no AE in a dense run
@@ -56,21 +59,21 @@ def test_several_runs_side_by_side(tmp_path):
 def test_what_is_no_run_is_refused_and_nothing_written(tmp_path):
     empty = write_run(tmp_path / "empty")
     with pytest.raises(ValueError, match="hold no net that trained: .*empty"):
-        report.write([empty])
+        write_report([empty])
     assert os.listdir(empty) == ["record.jsonl"]
     one = write_run(tmp_path / "one", net(0, 0, "final"))
     (one / "maps.npz").write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(ValueError, match=r"activation maps of a run are damaged. Received: .*maps.npz"):
-        report.write([one])
+        write_report([one])
     (one / "maps.npz").unlink()
     (one / "export").mkdir()
     (one / "export" / "export.json").write_text('{"onnx": {"file": "model.onnx", "bytes": -1}}')
     with pytest.raises(
         ValueError, match="export report of a run is damaged. .*format 'onnx' has no prob"
     ):
-        report.write([one])
+        write_report([one])
     assert not (one / "report").exists()
-    command = [sys.executable, "-m", "adprune_keras.report", f"--run_dir={tmp_path / 'nowhere'}"]
+    command = [sys.executable, "-m", "adprune_keras.cli.report", f"--run_dir={tmp_path / 'nowhere'}"]
     found = subprocess.run(command, capture_output=True, text=True)
     assert found.returncode == 1
     assert "nowhere is not a run directory" in found.stderr
@@ -80,12 +83,12 @@ def test_run_that_trains_or_was_killed(tmp_path):
     """Its record ends in a net's start, two epochs, and half of a third."""
     one = write_run(tmp_path / "one", net(0, 0, "pruned"))
     second = net_entry(1, 3, 0, "training", logs={}, densities={})
-    run.append_record(one, run.net_entry(second))
+    append_record(one, as_recorded(second))
     with (one / "record.jsonl").open("a") as file:
         file.write('{"kind": "epoch", "start": 3, "logs": {"val_accuracy": 0.5}, "densities": {}}\n' * 2)
         file.write('{"kind": "epoch", "start"')
     with pytest.warns(UserWarning, match="half-written line"):
-        report.write([one])
+        write_report([one])
     table = (one / "report" / "tables.md").read_text()
     assert [line.split("|")[2:5] for line in table.splitlines() if "| net" in line][1:3] == [
         [" net0 ", " [8, 4]        ", " n/a      "],
@@ -99,8 +102,8 @@ def test_names_from_files_are_text_and_nothing_else(tmp_path):
     one = write_run(tmp_path / "$\\frac$ |`a", net(0, 0, "final", widths={evil: 8}, reason=evil))
     text = (one / "record.jsonl").read_text()
     (one / "record.jsonl").write_text(text.replace("x.npz", "<script>|\\nx"))
-    run.save_maps(one, {"net0": {"$\\frac$": np.ones((2, 2)), evil: np.ones((2, 2))}})
-    written = report.write([one, one], tmp_path / "out")
+    save_maps(one, {"net0": {"$\\frac$": np.ones((2, 2)), evil: np.ones((2, 2))}})
+    written = write_report([one, one], tmp_path / "out")
     assert sorted(os.listdir(tmp_path / "out")) == sorted(p.name for p in written)
     assert len(written) == len(set(written)) == 9 + 2 * 3 * 2
     table = (tmp_path / "out" / "tables.md").read_text()

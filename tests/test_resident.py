@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("jax")
 
-from adprune_keras import resident
+from adprune_keras.data import resident
 
 COUNT, SIZE = 22, 16
 LABELS = np.arange(COUNT)

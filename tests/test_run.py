@@ -7,47 +7,59 @@ import numpy as np
 import pytest
 from toys import header, net_entry
 
-from adprune_keras import run
+from adprune_keras.files import limits
+from adprune_keras.files.atomic import TEMPORARY, atomic, tidy, write_text
+from adprune_keras.record.directory import (
+    check_directory,
+    create_directory,
+    load_model,
+    model_path,
+    read_maps,
+    save_maps,
+)
+from adprune_keras.record.entry import add_epoch, epoch_entry
+from adprune_keras.record.entry import net_entry as as_recorded
+from adprune_keras.record.lines import append_record, read_record, read_run, run_settings, write_record
 
 
 def test_atomic_write_replaces_whole_files_only(tmp_path):
     path = tmp_path / "a.txt"
-    run.write_text(path, "old")
-    with pytest.raises(KeyError), run.atomic(path) as temporary:
+    write_text(path, "old")
+    with pytest.raises(KeyError), atomic(path) as temporary:
         temporary.write_text("half of the new")
         raise KeyError
     assert path.read_text() == "old"
-    run.write_text(path, "new")
+    write_text(path, "new")
     assert path.read_text() == "new"
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
 def test_create_refuses_a_directory_that_holds_a_run(tmp_path):
-    directory = run.create(tmp_path / "runs" / "one")
-    run.create(directory)  # an empty one is fine
-    run.write_record(directory, [{"kind": "run", "schema": 1}])
+    directory = create_directory(tmp_path / "runs" / "one")
+    create_directory(directory)  # an empty one is fine
+    write_record(directory, [{"kind": "run", "schema": 1}])
     (directory / "mine.txt").write_text("not of the run")
     with pytest.raises(ValueError, match=r"already holds a run \(record.jsonl\).*--overwrite"):
-        run.create(directory)
+        create_directory(directory)
     assert (directory / "record.jsonl").exists()
-    run.create(directory, overwrite=True)
+    create_directory(directory, overwrite=True)
     assert os.listdir(directory) == ["mine.txt"]
 
 
 def test_create_refuses_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="must be a directory. Received: the file"):
-        run.create(tmp_path / "file")
+        create_directory(tmp_path / "file")
 
 
 def test_record_reads_back_and_holds_no_bare_nan(tmp_path):
     logs = {"loss": [1.5, float("nan"), float("inf")]}
     net = net_entry(epochs=3, logs=logs, densities={"a": (0.5, 0.5, -np.inf)})
-    run.write_record(tmp_path, [header(), net])
+    write_record(tmp_path, [header(), net])
     text = (tmp_path / "record.jsonl").read_text()
     assert "NaN" not in text and "Infinity" not in text
     assert json.loads(text.splitlines()[1])["logs"]["loss"] == [1.5, None, None]
-    assert run.read_record(tmp_path)[1]["densities"] == {"a": [0.5, 0.5, None]}
+    assert read_record(tmp_path)[1]["densities"] == {"a": [0.5, 0.5, None]}
 
 
 def lines(directory):
@@ -57,25 +69,25 @@ def lines(directory):
 def test_record_grows_line_by_line_and_is_readable_at_any_time(tmp_path):
     """net0 trains two epochs and is pruned; net1 is in its second epoch when the process is killed."""
     net0 = net_entry(0, 0, 0, "training", logs={}, densities={})
-    run.write_record(tmp_path, [header(), run.net_entry(net0)])
+    write_record(tmp_path, [header(), as_recorded(net0)])
     before = lines(tmp_path)
-    assert run.read_run(tmp_path).nets == []  # it has not trained yet
+    assert read_run(tmp_path).nets == []  # it has not trained yet
     for loss in (3.0, float("nan")):
-        run.add_epoch(net0, {"loss": loss}, {"a": 0.5})
-        run.append_record(tmp_path, run.epoch_entry(net0))
+        add_epoch(net0, {"loss": loss}, {"a": 0.5})
+        append_record(tmp_path, epoch_entry(net0))
         assert lines(tmp_path).startswith(before)
         before = lines(tmp_path)
-    (found,) = run.read_run(tmp_path).nets
+    (found,) = read_run(tmp_path).nets
     assert (found["kind"], found["outcome"], found["epochs"]) == ("net", "training", 2)
     assert found["logs"] == {"loss": [3.0, None]}
 
     net0["outcome"] = "pruned"
-    run.append_record(tmp_path, run.net_entry(net0))
+    append_record(tmp_path, as_recorded(net0))
     net1 = net_entry(1, 2, 0, "training", logs={}, densities={})
-    run.append_record(tmp_path, run.net_entry(net1))
-    run.add_epoch(net1, {"loss": 1.0})
-    run.append_record(tmp_path, run.epoch_entry(net1))
-    found = run.read_run(tmp_path)
+    append_record(tmp_path, as_recorded(net1))
+    add_epoch(net1, {"loss": 1.0})
+    append_record(tmp_path, epoch_entry(net1))
+    found = read_run(tmp_path)
     assert [(n["net"], n["outcome"], n["epochs"]) for n in found.nets] == [
         (0, "pruned", 2),
         (1, "training", 1),
@@ -84,38 +96,38 @@ def test_record_grows_line_by_line_and_is_readable_at_any_time(tmp_path):
 
     # the last net ends twice: pruned at its last epoch, but training ended first
     for outcome in ("pruned", "final"):
-        run.append_record(tmp_path, run.net_entry(net1 | {"outcome": outcome}))
-    run.append_record(tmp_path, {"kind": "result", "epochs": 3, "val_accuracy": None})
-    found = run.read_run(tmp_path)
+        append_record(tmp_path, as_recorded(net1 | {"outcome": outcome}))
+    append_record(tmp_path, {"kind": "result", "epochs": 3, "val_accuracy": None})
+    found = read_run(tmp_path)
     assert [n["outcome"] for n in found.nets] == ["pruned", "final"]
     assert found.result["epochs"] == 3
 
 
 @pytest.mark.parametrize("cut", [1, 20, 60])
 def test_half_written_last_line_is_left_out_with_a_warning(tmp_path, cut):
-    run.write_record(tmp_path, [header(), net_entry(0), net_entry(1, 2)])
+    write_record(tmp_path, [header(), net_entry(0), net_entry(1, 2)])
     (tmp_path / "record.jsonl").write_bytes(lines(tmp_path)[: -1 - cut])
     with pytest.warns(UserWarning, match=r"record.jsonl ends in a half-written line, which is left out"):
-        assert [n["net"] for n in run.read_run(tmp_path).nets] == [0]
+        assert [n["net"] for n in read_run(tmp_path).nets] == [0]
 
 
 def test_half_written_line_that_is_not_the_last_is_damage(tmp_path):
-    run.write_record(tmp_path, [header(), net_entry(0)])
+    write_record(tmp_path, [header(), net_entry(0)])
     (tmp_path / "record.jsonl").write_bytes(lines(tmp_path)[:-9] + b"\n" + b'{"kind": "result"}\n')
     with pytest.raises(ValueError, match="record of a run is damaged"):
-        run.read_record(tmp_path)
+        read_record(tmp_path)
 
 
 def test_line_that_cannot_be_written_leaves_the_record_as_it_was(tmp_path, monkeypatch):
-    run.write_record(tmp_path, [header()])
+    write_record(tmp_path, [header()])
     before = lines(tmp_path)
 
     def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        run.append_record(tmp_path, net_entry())
+        append_record(tmp_path, net_entry())
     assert lines(tmp_path) == before
 
 
@@ -131,16 +143,16 @@ FIRST_VERSION = """\
 
 def test_record_of_the_first_version_is_readable(tmp_path):
     (tmp_path / "record.jsonl").write_text(FIRST_VERSION)
-    found = run.read_run(tmp_path)
+    found = read_run(tmp_path)
     assert (found.nets[0]["widths"], found.result["fit_seconds"]) == ({"conv": 4}, 6.5)
-    values = run.settings(found)  # what it does not say is at its default
+    values = run_settings(found)  # what it does not say is at its default
     assert (values.network, values.batch_size, values.download) == ("VGG11", 128, False)
 
 
 def test_epoch_that_does_not_measure_all_leaves_a_gap():
     net = net_entry(epochs=0, logs={}, densities={})
     for logs in ({"loss": 3}, {"loss": 2, "val_loss": 4}, {"loss": 1}):
-        run.add_epoch(net, logs)
+        add_epoch(net, logs)
     assert net["logs"] == {"loss": [3.0, 2.0, 1.0], "val_loss": [None, 4.0, None]}
 
 
@@ -150,24 +162,24 @@ def test_epoch_that_does_not_measure_all_leaves_a_gap():
 def test_damaged_record(tmp_path, text):
     (tmp_path / "record.jsonl").write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=r"record of a run is damaged. Received: .*record.jsonl"):
-        run.read_record(tmp_path)
+        read_record(tmp_path)
 
 
 def test_not_a_run_directory(tmp_path):
     with pytest.raises(ValueError, match="is not a run directory: it has no record.jsonl"):
-        run.read_record(tmp_path)
+        read_record(tmp_path)
     with pytest.raises(ValueError, match="is not a run directory"):
-        run.read_record(tmp_path / "nowhere")
+        read_record(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="A run directory needs a name. Received: ''"):
-        run.check("")
+        check_directory("")
     with pytest.raises(ValueError, match=r"has no final.keras: did its training end\?"):
-        run.model_path(tmp_path)
+        model_path(tmp_path)
 
 
 def test_newer_schema(tmp_path):
-    run.write_record(tmp_path, [{"kind": "run", "schema": 99, "unknown": {}}])
+    write_record(tmp_path, [{"kind": "run", "schema": 99, "unknown": {}}])
     with pytest.raises(ValueError, match="has schema 99, and this version reads up to 1. Update"):
-        run.read_record(tmp_path)
+        read_record(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["model.h5", "model.pkl", "model.keras", "absent.keras"])
@@ -176,34 +188,36 @@ def test_models_that_are_not_loaded(tmp_path, name):
     if not name.startswith("absent"):
         (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99))
     with pytest.raises(ValueError, match=rf"must be an existing .keras file. Received: .*{name}"):
-        run.load_model(tmp_path / name)
+        load_model(tmp_path / name)
 
 
 def test_model_that_would_run_code_is_not_loaded(tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)])
     model.save(tmp_path / "a.keras")
     with pytest.raises(ValueError, match=r"must be an existing .keras file.*Lambda"):
-        run.load_model(tmp_path / "a.keras")
+        load_model(tmp_path / "a.keras")
 
 
 def test_model_that_unpacks_beyond_memory_is_not_loaded(tmp_path, monkeypatch):
-    monkeypatch.setattr(run.limits, "memory", lambda: 2000)
+    monkeypatch.setattr(limits, "memory", lambda: 2000)
     with zipfile.ZipFile(tmp_path / "a.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", b" " * 1001)
     with pytest.raises(ValueError, match=r"its members would take 1,001 bytes, and 1,000 are allowed"):
-        run.load_model(tmp_path / "a.keras")
+        load_model(tmp_path / "a.keras")
 
 
 def test_maps_are_bounded(tmp_path, monkeypatch):
     for array in (np.ones(3), np.ones((0, 2)), np.array([["a"]]), np.ones((1, 1), complex)):
-        run.save_maps(tmp_path, {"net0": {"relu": array}})
+        save_maps(tmp_path, {"net0": {"relu": array}})
         with pytest.raises(ValueError, match=r"maps of a run are damaged.*'net0\|relu' has shape"):
-            run.read_maps(tmp_path)
-    run.save_maps(tmp_path, {"net0": {"relu": np.ones((8, 8), "uint8")}})
-    assert run.read_maps(tmp_path)["net0"]["relu"].sum() == 64
-    monkeypatch.setattr(run, "_MOST_MAPS", 191)  # 64 bytes, and 128 of a header
+            read_maps(tmp_path)
+    save_maps(tmp_path, {"net0": {"relu": np.ones((8, 8), "uint8")}})
+    assert read_maps(tmp_path)["net0"]["relu"].sum() == 64
+    monkeypatch.setattr(
+        "adprune_keras.record.directory._MOST_MAPS", 191
+    )  # 64 bytes, and 128 of a header
     with pytest.raises(ValueError, match="would take 192 bytes, and 191 are allowed"):
-        run.read_maps(tmp_path)
+        read_maps(tmp_path)
 
 
 @pytest.fixture(params=["overwrite", "resume"])
@@ -217,7 +231,7 @@ def a_run(directory):
     (directory / "export").mkdir(parents=True)
     (directory / "tensorboard/net0").mkdir(parents=True)
     (directory / "tensorboard/theirs").mkdir()
-    run.write_record(directory, [header(), net_entry()])
+    write_record(directory, [header(), net_entry()])
     row = {"bytes": 1, "problems": []}
     rows = {"onnx": {"file": "model.onnx"} | row, "tflite": {"file": "../mine.txt"} | row}
     (directory / "export/export.json").write_text(json.dumps(rows))
@@ -236,7 +250,7 @@ def a_run(directory):
 
 def test_only_files_that_the_run_names_go(tmp_path, again):
     own, theirs = a_run(tmp_path)
-    run.create(tmp_path, **again)
+    create_directory(tmp_path, **again)
     assert all((tmp_path / name).read_text() == "text" for name in theirs)
     left = [name for name in [*own, "record.jsonl", "export/export.json"] if (tmp_path / name).exists()]
     assert left == ([] if "overwrite" in again else ["tensorboard/net0/events.out.tfevents.1"])
@@ -245,7 +259,7 @@ def test_only_files_that_the_run_names_go(tmp_path, again):
 def test_files_of_an_export_without_a_readable_report_stay(tmp_path, again):
     a_run(tmp_path)
     (tmp_path / "export/export.json").write_text("{")
-    run.create(tmp_path, **again)
+    create_directory(tmp_path, **again)
     assert sorted(os.listdir(tmp_path / "export")) == ["model.onnx", "model.tflite", "notes.txt"]
 
 
@@ -259,12 +273,12 @@ def test_links_are_not_followed(tmp_path, again, name):
     for file in ("thesis.tex", "a.backup", "export.json", "model.onnx", "events.out.tfevents.1"):
         (theirs / file).write_text("years")
     directory.mkdir()
-    run.write_record(directory, [header()])
+    write_record(directory, [header()])
     (directory / name).parent.mkdir(exist_ok=True)
     (directory / name).unlink(missing_ok=True)
     (directory / name).symlink_to(theirs)
     with pytest.raises(ValueError, match=rf"Links are not followed.*Received: .*{name}, a link to"):
-        run.create(directory, **again)
+        create_directory(directory, **again)
     assert all(file.read_text() == "years" for file in theirs.iterdir())
 
 
@@ -272,36 +286,36 @@ def test_a_linked_record_is_not_written_through(tmp_path):
     (tmp_path / "thesis").write_text("years")
     (tmp_path / "record.jsonl").symlink_to(tmp_path / "thesis")
     with pytest.raises(ValueError, match="Links are not followed"):
-        run.append_record(tmp_path, net_entry())
-    run.write_record(tmp_path, [header()])  # takes the place of the link
+        append_record(tmp_path, net_entry())
+    write_record(tmp_path, [header()])  # takes the place of the link
     assert (tmp_path / "thesis").read_text() == "years"
 
 
 def test_a_directory_without_a_run_is_left_alone(tmp_path, again):
     (tmp_path / "summary.md").write_text("mine")
     with pytest.raises(ValueError, match="holds no run .*summary.md. They may be yours"):
-        run.create(tmp_path, **again)
+        create_directory(tmp_path, **again)
     assert (tmp_path / "summary.md").read_text() == "mine"
 
 
 def test_what_a_killed_write_left_goes_and_nothing_behind_it(tmp_path):
-    with run.atomic(tmp_path / "file") as temporary:
-        prefix = temporary.name[: len(run.TEMPORARY)]
+    with atomic(tmp_path / "file") as temporary:
+        prefix = temporary.name[: len(TEMPORARY)]
         temporary.write_text("")
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs/thesis").write_text("years")
     (tmp_path / f"{prefix}folder/inner").mkdir(parents=True)
     (tmp_path / f"{prefix}link").symlink_to(tmp_path / "theirs")
     (tmp_path / f"{prefix}file").write_text("")
-    run.tidy(tmp_path)
+    tidy(tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["file", "theirs"]
     assert (tmp_path / "theirs/thesis").exists()
 
 
 def test_a_record_starts_no_download(tmp_path):
-    run.write_record(tmp_path, [header(download=True, data_dir="/data"), net_entry()])
-    values = run.settings(run.read_run(tmp_path))
+    write_record(tmp_path, [header(download=True, data_dir="/data"), net_entry()])
+    values = run_settings(read_run(tmp_path))
     assert (values.download, values.data_dir) == (False, "/data")
-    run.write_record(tmp_path, [header(data_dir="gs://theirs/data"), net_entry()])
+    write_record(tmp_path, [header(data_dir="gs://theirs/data"), net_entry()])
     with pytest.raises(ValueError, match="read from this machine.*gs://theirs/data"):
-        run.settings(run.read_run(tmp_path))
+        run_settings(read_run(tmp_path))

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from adprune_keras.schedule import (
+from adprune_keras.prune.schedule import (
     KEEP,
     PRUNE,
     ROLLBACK,

@@ -4,7 +4,8 @@ import json
 import pytest
 from toys import header, net_entry
 
-from adprune_keras import run, schema
+from adprune_keras.record import schema
+from adprune_keras.record.lines import read_record, write_record
 
 EPOCH = {"kind": "epoch", "start": 0, "logs": {"loss": 1.0}, "densities": {"a": None}}
 RESULT = {"kind": "result", "epochs": 3, "fit_seconds": 1.5, "val_accuracy": None}
@@ -117,33 +118,33 @@ def test_too_much_to_show(nets, message):
     ],
 )
 def test_hostile_lines(tmp_path, line):
-    run.write_record(tmp_path, [header(), net_entry()])
+    write_record(tmp_path, [header(), net_entry()])
     with (tmp_path / "record.jsonl").open("a") as file:
         file.write(line + "\n")
     with pytest.raises(ValueError, match=r"record of a run is damaged. Received: .*record.jsonl: "):
-        run.read_record(tmp_path)
+        read_record(tmp_path)
 
 
 def test_sizes_of_lines_and_file(tmp_path, monkeypatch):
-    run.write_record(tmp_path, [header(), net_entry(reason="x" * 1000)])
+    write_record(tmp_path, [header(), net_entry(reason="x" * 1000)])
     size = (tmp_path / "record.jsonl").stat().st_size
-    monkeypatch.setattr(run, "_MOST_LINE", 1000)
+    monkeypatch.setattr("adprune_keras.record.lines._MOST_LINE", 1000)
     with pytest.raises(ValueError, match=r"a line would take 1,001 bytes, and 1,000 are allowed"):
-        run.read_record(tmp_path)
-    monkeypatch.setattr(run, "_MOST_RECORD", size - 1)
+        read_record(tmp_path)
+    monkeypatch.setattr("adprune_keras.record.lines._MOST_RECORD", size - 1)
     with pytest.raises(ValueError, match=f"it would take {size:,} bytes"):
-        run.read_record(tmp_path)
+        read_record(tmp_path)
 
 
 def test_epochs_that_each_bring_new_names(tmp_path):
     """Every name costs a value in every epoch: here that would be 20 million."""
-    run.write_record(tmp_path, [header(), net_entry(0, 0, 0, "training", kind="start", logs={})])
+    write_record(tmp_path, [header(), net_entry(0, 0, 0, "training", kind="start", logs={})])
     for epoch in range(200):
         logs = dict.fromkeys((f"{epoch}_{i}" for i in range(1000)), 1.0)
         with (tmp_path / "record.jsonl").open("a") as file:
             file.write(json.dumps(EPOCH | {"logs": logs, "densities": {}}) + "\n")
     with pytest.raises(ValueError, match="values, and 5,000,000 are allowed"):
-        run.read_record(tmp_path)
+        read_record(tmp_path)
 
 
 def test_export_reports():

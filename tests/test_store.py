@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
-from adprune_keras import run, store
+from adprune_keras.backup import store
 
 STATE = {"epoch": 3, "nested": [{"weights": np.arange(6, dtype="float32").reshape(2, 3)}, None, "x"]}
 
@@ -107,7 +107,7 @@ def test_full_disk_leaves_what_was_there(tmp_path, monkeypatch, call):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run.os, call, full)
+    monkeypatch.setattr(os, call, full)
     with pytest.raises(OSError, match="No space left"):
         store.write(tmp_path, 3, STATE)
     monkeypatch.undo()

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from toys import compiled, images, plain_cnn, sequential_cnn
 
-from adprune_keras import ADPrune, WidthRule, resize, swap
+from adprune_keras import ADPrune, WidthRule, resize
+from adprune_keras.live.exchange import _GRAPH, Net, current_net, swap
+from adprune_keras.live.meter import _Sums
+from adprune_keras.live.optimizer import optimizer_recipe
 
 BACKEND = keras.backend.backend()
 
@@ -15,28 +18,28 @@ BACKEND = keras.backend.backend()
 def test_swapped_graph_answers_and_the_old_net_is_kept(build):
     model = compiled(build())
     x = images(4)[0]
-    before = swap.current_net(model)
+    before = current_net(model)
     old = model.predict(x, verbose=0)
     small = resize(model, {"conv1": 3}, seed=1)
-    optimizer = swap.optimizer_recipe(model.optimizer)()
-    swap.swap(model, swap.Net(small, optimizer))
+    optimizer = optimizer_recipe(model.optimizer)()
+    swap(model, Net(small, optimizer))
     np.testing.assert_allclose(model.predict(x, verbose=0), small.predict(x, verbose=0), rtol=1e-6)
     assert model.count_params() == small.count_params()
     assert model.optimizer is optimizer
     # two slots of SGD (iterations, learning rate) and a momentum for each trainable variable
     assert len(optimizer.variables) == 2 + len(small.trainable_variables)
-    swap.swap(model, before)
+    swap(model, before)
     np.testing.assert_allclose(model.predict(x, verbose=0), old, rtol=1e-6)
     assert model.optimizer is before.optimizer
 
 
 def test_another_keras_is_named_in_the_message(monkeypatch):
-    monkeypatch.setattr(swap, "_GRAPH", (*swap._GRAPH, "_no_such_attribute"))
+    monkeypatch.setattr(swap, "_GRAPH", (*_GRAPH, "_no_such_attribute"))
     model = compiled(plain_cnn())
     with pytest.raises(
         RuntimeError, match=f"Keras {keras.__version__} keeps no `_no_such_attribute` on Functional"
     ):
-        swap.swap(model, swap.Net(resize(model, {"conv1": 3}), model.optimizer))
+        swap(model, Net(resize(model, {"conv1": 3}), model.optimizer))
 
 
 def test_optimizer_recipe_passes_on_a_schedule_of_the_users_own():
@@ -47,7 +50,7 @@ def test_optimizer_recipe_passes_on_a_schedule_of_the_users_own():
         def get_config(self):
             return {}
 
-    made = swap.optimizer_recipe(keras.optimizers.Adam(Mine(), beta_1=0.7))()
+    made = optimizer_recipe(keras.optimizers.Adam(Mine(), beta_1=0.7))()
     assert (float(made.learning_rate), made.beta_1) == (0.25, 0.7)
 
 
@@ -62,13 +65,13 @@ def train_through_prunes(model, prunes, *others):
 
 @pytest.mark.skipif(BACKEND == "torch", reason="nothing is traced")
 def test_each_net_is_traced_once(monkeypatch):
-    traced, add = [0], swap._Sums.add
+    traced, add = [0], _Sums.add
 
     def counted(self, positives):
         traced[-1] += 1
         add(self, positives)
 
-    monkeypatch.setattr(swap._Sums, "add", counted)
+    monkeypatch.setattr(_Sums, "add", counted)
     next_epoch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: traced.append(0))
     train_through_prunes(compiled(plain_cnn(40), jit_compile="auto"), 3, next_epoch)
     # net0 twice on TensorFlow, where Keras builds the metrics in its first step.

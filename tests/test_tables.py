@@ -2,8 +2,11 @@ import csv
 
 import pytest
 
-from adprune_keras import paper, tables
-from adprune_keras.run import Run
+from adprune_keras.record.lines import Run
+from adprune_keras.report import paper
+from adprune_keras.report.paper_tables import study_of, table_1, table_2, table_3, table_4
+from adprune_keras.report.summary import complexities, summary
+from adprune_keras.report.table import markdown_table
 
 
 def net(index, widths, epochs, ops, params, accuracy, reason=""):
@@ -38,13 +41,13 @@ TABLE = """\
 
 
 def test_summary():
-    assert tables.summary(NETS) == TABLE
+    assert summary(NETS) == TABLE
 
 
 def test_summary_without_accuracy_costs_or_epochs():
     bare = net(1, [34, 29], 3, 1.0, 1.0, None) | {"ops_reduction": None, "params_reduction": None}
     untrained = net(2, [5, 5], 0, 1.0, 1.0, None)
-    lines = tables.summary([NETS[0], bare, untrained]).splitlines()
+    lines = summary([NETS[0], bare, untrained]).splitlines()
     assert lines[3] == (
         "| net1 | [34, 29]      | n/a      | n/a                  | n/a           | 3      |"
     )
@@ -52,7 +55,7 @@ def test_summary_without_accuracy_costs_or_epochs():
 
 
 def test_complexities():
-    assert tables.complexities(NETS)["paper"] == (135.0, 130.0)
+    assert complexities(NETS)["paper"] == (135.0, 130.0)
 
 
 def as_run(study, final=None, **flags):
@@ -81,13 +84,13 @@ def cells(table, heading):
 
 def test_table_1_has_the_paper_beside_it_where_the_case_is_the_same():
     same, subset = as_run("cifar10_resnet18", 2), as_run("cifar10_resnet18", 1, train_examples=9)
-    table = tables.table_1([same, subset])
+    table = table_1([same, subset])
     assert cells(table, "net") == ["net0", "net1", "net2", "net0", "net1"]
     assert cells(table, "accuracy")[:3] == ["97.00 %", "97.00 %", "95.00 %"]
     printed = cells(table, "paper: accuracy, parameters, OPS, epochs")
     assert printed == ["97 %, 1x, 1x, 100", "97 %, 7.3x, 6.0x, 70", "95 %, 41.2x, 23.2x, 70", "", ""]
     assert cells(table, "run")[3] == "a (ResNet18, cifar10, 9 images)"
-    assert "paper: accuracy" not in tables.table_1([subset]).markdown()
+    assert "paper: accuracy" not in table_1([subset]).markdown()
     rows = list(csv.DictReader(table.csv().splitlines()))
     assert (rows[1]["ops_deployed"], rows[1]["paper_ops"], rows[3]["paper_ops"]) == ("6.0", "6.0", "")
 
@@ -96,10 +99,10 @@ def test_table_1_has_the_paper_beside_it_where_the_case_is_the_same():
     "other", [{"network": "VGG19"}, {"dataset": "cifar100"}, {"dataset": "cifar10x.npz"}]
 )
 def test_another_case_is_not_the_papers(other):
-    assert tables.study_of(as_run("cifar10_resnet18", 1, **other)) is None
+    assert study_of(as_run("cifar10_resnet18", 1, **other)) is None
     narrow = as_run("cifar10_resnet18", 1)
     narrow.nets[0]["widths"]["0"] = 16
-    assert tables.study_of(narrow) is None
+    assert study_of(narrow) is None
 
 
 @pytest.mark.parametrize(
@@ -113,7 +116,7 @@ def test_another_case_is_not_the_papers(other):
     ],
 )
 def test_table_2_gives_the_papers_figures_for_the_papers_nets(study, final, expected):
-    table = tables.table_2([as_run(study, final)])
+    table = table_2([as_run(study, final)])
     assert cells(table, "training complexity") == [f"{v} / {v}" for v in expected]
     assert cells(table, "net")[-1] == f"net{final}, final"
     printed = paper.STUDIES[study].complexity
@@ -129,14 +132,14 @@ def test_table_2_counts_a_roll_back():
         net(1, [3, 3], 20, 2.0, 2.0, 0.6),
     ]
     run = Run("b", as_run("cifar10_vgg19", 1).header, nets, {})
-    values = [row["complexity"]["paper"] for row in tables.table_2([run]).rows]
+    values = [row["complexity"]["paper"] for row in table_2([run]).rows]
     assert values == [20, 10 + 8 / 2 + 6 / 4 + 20 / 2, 10 + 8 / 2 + 20 / 4]
-    assert [row["final"] for row in tables.table_2([run]).rows] == [False, True, False]
+    assert [row["final"] for row in table_2([run]).rows] == [False, True, False]
 
 
 def test_tables_3_and_4_take_the_runs_of_their_case():
     runs = [as_run("cifar100_vgg19", 1), as_run("cifar10_resnet18", 2), as_run("cifar10_vgg19", 2)]
-    third, fourth = tables.table_3(runs), tables.table_4(runs)
+    third, fourth = table_3(runs), table_4(runs)
     assert cells(third, "training complexity") == ["206.6", "260", "64.6", "64.6 / 64.6"]
     assert cells(third, "source")[0] == "Garg et al., as the paper cites them"
     assert cells(fourth, "network")[4:] == ["ResNet18", "VGG19"]
@@ -147,8 +150,8 @@ def test_tables_3_and_4_take_the_runs_of_their_case():
 
 def test_markdown_of_hostile_text():
     cell = "a|b\n`c` \\| <script>&\x1b[2J 1 < 2"
-    lines = tables.markdown(["x"], [[cell], ["y"]])
+    lines = markdown_table(["x"], [[cell], ["y"]])
     assert lines[2] == r"| a\|b \`c\` \\\| \<script>& [2J 1 < 2 |"
     assert len(lines) == 4 and len({len(line) for line in lines}) == 1
-    notes = tables.summary([net(0, [4, 4], 1, 1.0, 1.0, 0.5, "one\n- two <b>.")]).splitlines()
+    notes = summary([net(0, [4, 4], 1, 1.0, 1.0, 0.5, "one\n- two <b>.")]).splitlines()
     assert notes[-1] == r"- net0 (convex AE): one - two \<b>."

@@ -1,6 +1,7 @@
 import os
 import pathlib
 import shutil
+import socket
 import tempfile
 import zipfile
 
@@ -11,7 +12,8 @@ from toys import png
 tf = pytest.importorskip("tensorflow")
 import tensorflow_datasets as tfds  # noqa: E402
 
-from adprune_keras import data, tiny_imagenet  # noqa: E402
+from adprune_keras import data  # noqa: E402
+from adprune_keras.data.sources import tiny_imagenet  # noqa: E402
 
 WNIDS = ("n02124075", "n01641577", "n07749582")  # not in alphabetical order, as in the official list
 TRAIN, VALIDATION = 4, 2  # images a class
@@ -84,7 +86,7 @@ def test_checksum_of_the_official_archive():
 @pytest.mark.parametrize("packed", [True, False])
 def test_prepared_by_name_from_what_was_put_by_hand(tmp_path, packed, monkeypatch):
     """No network, no --download: zip or folder by hand, classes in the order of wnids.txt."""
-    monkeypatch.setattr(data.socket, "create_connection", lambda *_, **__: pytest.fail("network"))
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("network"))
     manual = tmp_path / "downloads" / "manual"
     manual.mkdir(parents=True)
     official(manual if not packed else tmp_path / "made")

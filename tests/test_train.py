@@ -12,10 +12,14 @@ from toys import compiled, images, plain_cnn
 
 pytest.importorskip("tensorflow")
 
-from adprune_keras import cost, layer_widths, report, run
-from adprune_keras.callback import open_entry
-from adprune_keras.keepers import Dense
-from adprune_keras.recipe import learning_rate_at
+from adprune_keras import cost, layer_widths
+from adprune_keras.record.directory import create_directory, model_path
+from adprune_keras.record.entry import open_entry
+from adprune_keras.record.lines import read_record, read_run
+from adprune_keras.report.write import write_report
+from adprune_keras.text import plain
+from adprune_keras.train import recipe
+from adprune_keras.train.callbacks import Dense
 
 TINY = (
     *("--dataset=digits", "--train_examples=300", "--network=VGG11", "--width_scale=0.0625"),
@@ -28,7 +32,7 @@ EXPORT = ("--export=tflite",) if keras.backend.backend() == "tensorflow" else ()
 
 def command(name, *flags, cwd=None):
     return subprocess.Popen(
-        [sys.executable, "-c", f"import adprune_commands; adprune_commands.{name}()", *flags],
+        [sys.executable, "-c", f"from adprune_keras.cli import {name}; {name}.main()", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -67,7 +71,7 @@ def test_a_run_leaves_its_artefacts(finished):
     assert len(epochs) == 4 and all(line.startswith("6/6 - ") for line in epochs)
     assert out.count("ADPrune: after epoch 2: net0 -> net1, pruned to ") == 1
     assert table.splitlines()[2].startswith("| net0 | [4, 8, 16, 16, 32, 32, 32, 32] ")
-    header, first, second, result = run.read_record(directory)
+    header, first, second, result = read_record(directory)
     assert [e["kind"] for e in (header, first, second, result)] == ["run", "net", "net", "result"]
     assert header["flags"]["prune_at"] == ["2"]
     assert header["data"]["input_shape"] == [8, 8, 1]
@@ -82,7 +86,7 @@ def test_flags_read_back_as_a_flagfile(finished, tmp_path):
     again = train(f"--flagfile={directory / 'flags.txt'}", f"--run_dir={tmp_path / 'again'}")
     _, err = again.communicate()
     assert again.returncode == 0, err[-3000:]
-    (ours, net, *_), (theirs, other, *_) = map(run.read_record, (directory, tmp_path / "again"))
+    (ours, net, *_), (theirs, other, *_) = map(read_record, (directory, tmp_path / "again"))
     assert ours["flags"] | {"run_dir": None} == theirs["flags"] | {"run_dir": None}
     # the same seed: equal but for the order in which threads add up
     assert net["logs"]["loss"][0] == pytest.approx(other["logs"]["loss"][0], rel=1e-3)
@@ -97,10 +101,10 @@ def test_export_of_a_run(finished):
     assert out.count("| verified |") == 2
     assert "Run on 360 images" in out
     report = json.loads((directory / "export" / "export.json").read_text())
-    accuracy = 100 * run.read_record(directory)[-1]["val_accuracy"]
+    accuracy = 100 * read_record(directory)[-1]["val_accuracy"]
     assert report["onnx"]["accuracy"] == pytest.approx(accuracy, abs=1e-3)
     timed = json.loads((directory / "export" / "latency.json").read_text())
-    last = run.read_run(directory).nets[-1]
+    last = read_run(directory).nets[-1]
     assert timed["ops_reduction"] == pytest.approx(last["ops_reduction"])
     assert {"before", "pruned"} <= timed["formats"]["onnx"].keys()
     assert "times as fast" in out
@@ -116,7 +120,7 @@ def test_half_precision(tmp_path):
     assert "| tflite | float32   | verified |" in out
     model = keras.models.load_model(tmp_path / "half" / "final.keras")
     assert model.get_layer("block1_conv1").compute_dtype == "bfloat16"
-    assert len(run.read_run(tmp_path / "half").nets) == 2
+    assert len(read_run(tmp_path / "half").nets) == 2
 
 
 def test_a_silent_run_and_what_tensorboard_reads_of_it(tmp_path):
@@ -128,11 +132,11 @@ def test_a_silent_run_and_what_tensorboard_reads_of_it(tmp_path):
     assert sorted(p.name for p in (directory / "tensorboard").iterdir()) == [
         *("net0", "net1", "train", "validation"),
     ]
-    assert run.read_run(directory).result["epochs"] == 4
+    assert read_run(directory).result["epochs"] == 4
     old = {path.name for path in directory.glob("tensorboard/*/events*")}
-    run.create(directory, resume=True)
+    create_directory(directory, resume=True)
     assert {path.name for path in directory.glob("tensorboard/*/events*")} == old
-    run.create(directory, overwrite=True)
+    create_directory(directory, overwrite=True)
     assert not list(directory.glob("tensorboard/*/events*"))
 
 
@@ -188,12 +192,12 @@ def test_training_that_fails(tmp_path):
     assert last.startswith("adprune-train: Training failed in epoch 1: the loss is ")
     assert "Traceback" not in err and err.count("Training failed") == 1
     assert sorted(p.name for p in directory.iterdir()) == ["backup", "flags.txt", "record.jsonl"]
-    found = run.read_run(directory)
+    found = read_run(directory)
     assert (found.nets[-1]["outcome"], found.nets[-1]["epochs"], found.result) == ("failed", 1, None)
     assert last == f"adprune-train: Training {found.nets[-1]['reason']}"
     with pytest.raises(ValueError, match=r"has no final.keras: did its training end\?"):
-        run.model_path(directory)
-    assert {p.name for p in report.write([directory])} >= {"tables.md", "figure2.svg"}
+        model_path(directory)
+    assert {p.name for p in write_report([directory])} >= {"tables.md", "figure2.svg"}
 
 
 @pytest.mark.parametrize("rate", [0.05, 1e30])
@@ -212,11 +216,11 @@ def test_dense_run_has_a_record_and_fails_as_a_pruned_one_does(rate):
 
 
 def test_learning_rates():
-    assert [learning_rate_at("cosine", 0.1, e, 10) for e in (0, 5)] == pytest.approx([0.1, 0.05])
-    assert [learning_rate_at("step", 1.0, e, 8) for e in (0, 3, 4, 6)] == pytest.approx(
+    assert [recipe.learning_rate_at("cosine", 0.1, e, 10) for e in (0, 5)] == pytest.approx([0.1, 0.05])
+    assert [recipe.learning_rate_at("step", 1.0, e, 8) for e in (0, 3, 4, 6)] == pytest.approx(
         [1, 1, 0.1, 0.01]
     )
-    assert learning_rate_at("constant", 0.3, 9, 10) == 0.3
+    assert recipe.learning_rate_at("constant", 0.3, 9, 10) == 0.3
 
 
 IMPORT_ALONE = """
@@ -244,4 +248,4 @@ def test_import_where_tensorflow_is_absent():
 
 
 def test_images_of_the_record_are_plain():
-    assert run.plain({"a": (np.float64("nan"), 1)}) == {"a": [None, 1]}
+    assert plain({"a": (np.float64("nan"), 1)}) == {"a": [None, 1]}

@@ -12,7 +12,8 @@ import typing
 import pytest
 
 import adprune_keras
-from adprune_keras import backup, export, models
+from adprune_keras import export, models
+from adprune_keras.backup.callback import Backup
 
 ROOT = pathlib.Path(__file__).parent.parent
 CALLED_BY_USERS = {
@@ -21,7 +22,7 @@ CALLED_BY_USERS = {
     "default_widths": models.default_widths,
     "export_model": export.export_model,
     "VerificationError": export.VerificationError,
-    "Backup": backup.Backup,
+    "Backup": Backup,
 }
 CALLED_BY_USERS = {k: v for k, v in CALLED_BY_USERS.items() if callable(v)}
 # What Keras and the commands call.

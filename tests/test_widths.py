@@ -1,7 +1,8 @@
 import pytest
 
 from adprune_keras import WidthRule
-from adprune_keras.widths import next_widths, within_budget
+from adprune_keras.prune.target import within_budget
+from adprune_keras.prune.widths import next_widths
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,6 @@
 """A network as a plan: the layers that own a width, in graph order, with their default widths."""
 
-import operator
-
-# Settings of every BatchNormalization: those of the PyTorch models that the paper trained. Keras' own
-# momentum of 0.99 lets the moving statistics lag behind in nets that train for a few hundred steps.
-BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
+from adprune_keras.graph.cut import check_width
 
 
 def resolve_widths(names, default, widths, network):
@@ -43,21 +39,6 @@ def resolve_widths(names, default, widths, network):
             )
         wanted = dict(zip(names, widths, strict=True))
     return {name: check_width(name, width) for name, width in wanted.items()}
-
-
-def check_width(name, width):
-    """Return `width` as a positive int, or raise `ValueError` naming the layer."""
-    try:
-        if isinstance(width, bool):
-            raise TypeError
-        value = operator.index(width)
-    except TypeError:
-        value = 0
-    if value < 1:
-        raise ValueError(
-            f"The width of layer '{name}' must be an int of at least 1. Received: {width!r}"
-        )
-    return value
 
 
 def check_input(input_shape, classes):

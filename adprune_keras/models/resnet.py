@@ -3,7 +3,8 @@
 import keras
 from keras import layers
 
-from adprune_keras.models.plans import BATCH_NORM, check_input, resolve_widths
+from adprune_keras.graph.rebuild import BATCH_NORM
+from adprune_keras.models.plans import check_input, resolve_widths
 
 # Blocks in each of the four stages, and the width of each convolution of a block as a multiple of
 # the stage's width: two 3x3 (basic block) or 1x1, 3x3, 1x1 (bottleneck).

@@ -3,7 +3,8 @@
 import keras
 from keras import layers
 
-from adprune_keras.models.plans import BATCH_NORM, check_input, resolve_widths
+from adprune_keras.graph.rebuild import BATCH_NORM
+from adprune_keras.models.plans import check_input, resolve_widths
 
 # Convolutions in each of the five stages, and the width that a stage starts from.
 _STAGES = {"VGG11": (1, 1, 2, 2, 2), "VGG13": (2, 2, 2, 2, 2)}

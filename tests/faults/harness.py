@@ -22,7 +22,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import tensorflow as tf  # noqa: F401  imported before the fork, not after it in each child
 
-from adprune_keras import backup, callback, command, run, store, swap, train
+from adprune_keras.backup import store
+from adprune_keras.backup.callback import Backup
+from adprune_keras.cli import command, train
+from adprune_keras.live import exchange
+from adprune_keras.live.meter import Meter
+from adprune_keras.prune import callback as prune_callback
+from adprune_keras.prune.callback import ADPrune
+from adprune_keras.record.directory import model_path
+from adprune_keras.record.lines import read_record
 
 train.define_flags()
 DIGITS = (
@@ -129,7 +137,7 @@ def _watch(writer, die, totals, limit):
 
         setattr(owner, name, watched)
 
-    write, begin = store.write, backup.Backup.on_train_begin
+    write, begin = store.write, Backup.on_train_begin
 
     def watched_write(directory, number, state):
         happens("save")
@@ -142,46 +150,46 @@ def _watch(writer, die, totals, limit):
         begin(self, logs)
         happens("begin", self.epoch)
 
-    store.write, backup.Backup.on_train_begin = watched_write, watched_begin
-    around(run.os, "fsync", "sync", "synced")
-    around(run.os, "replace", "rename", "renamed")
-    around(callback, "rebuild", "rebuild", "rebuilt")
-    around(callback, "swap", "swap", "swapped")
-    around(swap, "_move", "move", "moved")
-    around(backup.Backup, "on_train_batch_end", "step", "stepped")
+    store.write, Backup.on_train_begin = watched_write, watched_begin
+    around(os, "fsync", "sync", "synced")
+    around(os, "replace", "rename", "renamed")
+    around(prune_callback, "rebuild", "rebuild", "rebuilt")
+    around(prune_callback, "swap", "swap", "swapped")
+    around(exchange, "_move", "move", "moved")
+    around(Backup, "on_train_batch_end", "step", "stepped")
     if totals is not None:
         _script(totals)
 
 
 def _give_up_rights():
-    open_ = backup.Backup.open
+    open_ = Backup.open
 
     def unprivileged(self, **kwargs):
         os.seteuid(65534)
         open_(self, **kwargs)
 
-    backup.Backup.open = unprivileged
+    Backup.open = unprivileged
 
 
 def _script(totals):
-    read, end, now = swap.Meter.read, callback.ADPrune.on_epoch_end, []
+    read, end, now = Meter.read, ADPrune.on_epoch_end, []
 
     def scripted_end(self, epoch, logs=None):
         now[:] = [epoch]
         end(self, epoch, logs)
 
-    swap.Meter.read = lambda meter: dataclasses.replace(read(meter), total=totals[now[0]])
-    callback.ADPrune.on_epoch_end = scripted_end
+    Meter.read = lambda meter: dataclasses.replace(read(meter), total=totals[now[0]])
+    ADPrune.on_epoch_end = scripted_end
 
 
 def _digest(directory):
     """What two runs must agree on: every net, every epoch, and all final weights to the bit."""
     entries = [
         {k: v for k, v in entry.items() if not k.endswith("_seconds")}
-        for entry in run.read_record(directory)
+        for entry in read_record(directory)
         if entry["kind"] != "run"
     ]
-    weights = keras.models.load_model(run.model_path(directory)).get_weights()
+    weights = keras.models.load_model(model_path(directory)).get_weights()
     digest = hashlib.sha256(json.dumps(entries).encode())
     for array in weights:
         digest.update(array.tobytes())

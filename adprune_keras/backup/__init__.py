@@ -1,0 +1,1 @@
+"""A `fit` that can go on."""

@@ -1,0 +1,94 @@
+"""`adprune-export`: a run directory or a `.keras` file in, verified ONNX and TFLite files out.
+
+Exit status: 0, all files verified and written; 1, nothing exported (flags, input, data); 2, a file
+failed its checks and was not written, the others were.
+"""
+
+from absl import app, flags
+
+from adprune_keras.cli import command
+from adprune_keras.export import jobs
+from adprune_keras.export.formats import FORMATS
+
+FLAGS = flags.FLAGS
+_FORMATS = "; ".join(f"{name}: {form.about}" for name, form in FORMATS.items())
+
+
+def define_flags():
+    """Define the flags of `adprune-export`; return them as `{title: list}`."""
+    return {
+        "Input (one of the first two)": [
+            flags.DEFINE_string("run_dir", None, "Run directory written by adprune-train."),
+            flags.DEFINE_string("model", None, "A .keras file, instead of a run directory."),
+            flags.DEFINE_string(
+                "dataset",
+                None,
+                "With --model: data set whose test images the files are checked on, and whose training "
+                "images calibrate int8, as in adprune-train. Default: random images, and no int8.",
+            ),
+        ],
+        "Files": [
+            flags.DEFINE_list(
+                "formats",
+                ["onnx", "tflite"],
+                f"Formats, or all; float32 by default, as it loses nothing. {_FORMATS}.",
+            ),
+            flags.DEFINE_string(
+                "output_dir", None, "Where the files go. Default: export/ beside the model."
+            ),
+            flags.DEFINE_integer(
+                "batch_size", None, "Fix the batch of the files. Default: any batch will do.", 1
+            ),
+            flags.DEFINE_bool(
+                "pixel_input", False, "Files take uint8 pixels and normalise them: what a camera gives."
+            ),
+        ],
+        "Checks": [
+            flags.DEFINE_float(
+                "accuracy_points",
+                None,
+                "Accuracy that a file may lose against Keras, in points. Default: 0.1 for float, 1.0 "
+                "for int8, more than rounding costs.",
+                0.0,
+            ),
+            flags.DEFINE_bool(
+                "latency",
+                False,
+                "Time the files on one thread beside the network before pruning, in the same formats, "
+                "and write latency.json beside them. It takes a minute or more.",
+            ),
+            flags.DEFINE_string(
+                "baseline",
+                None,
+                "With --model and --latency: .keras file of the network before pruning. A run knows "
+                "its own.",
+            ),
+        ],
+    }
+
+
+def _act():
+    if bool(FLAGS.run_dir) == bool(FLAGS.model):
+        raise app.UsageError("Give either --run_dir or --model.")
+    if bool(FLAGS.baseline) != bool(FLAGS.model and FLAGS.latency):
+        raise app.UsageError("--model with --latency needs --baseline, and nothing else takes it.")
+    options = {
+        "batch_size": FLAGS.batch_size,
+        "pixel_input": FLAGS.pixel_input,
+        "accuracy_points": FLAGS.accuracy_points,
+    }
+    if FLAGS.run_dir:
+        jobs.export_run(FLAGS.run_dir, FLAGS.formats, FLAGS.output_dir, FLAGS.latency, **options)
+    else:
+        where = FLAGS.dataset, FLAGS.output_dir, FLAGS.baseline
+        jobs.export_file(FLAGS.model, FLAGS.formats, *where, **options)
+
+
+def main():
+    """Entry point of `adprune-export`."""
+    groups = define_flags()
+    command.run("adprune-export", _act, groups)
+
+
+if __name__ == "__main__":
+    main()

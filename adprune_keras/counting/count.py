@@ -1,0 +1,142 @@
+"""Count what a network costs, layer by layer, before or after a cut."""
+
+from math import prod
+
+import keras
+from keras import layers
+
+from adprune_keras.counting.counts import Cost, Row
+from adprune_keras.graph.cut import Cut
+from adprune_keras.graph.groups import PROJECTION, find_groups
+from adprune_keras.graph.kinds import channel_axis
+
+# Layers whose weights scale or shift one value each: they count as they ship, and no MAC with them.
+_WITHOUT_KERNEL = (
+    *(layers.PReLU, layers.LayerNormalization, layers.RMSNormalization, layers.GroupNormalization),
+    layers.Normalization,
+)
+
+
+def cost(model: keras.Model) -> Cost:
+    """Count a model's MACs and parameters, for one image.
+
+    Args:
+        model: Functional or built Sequential `keras.Model` whose spatial sizes are known.
+
+    Returns:
+        A `Cost`: `.rows`, `.paper.macs`, `.paper.params`, `.deployed.macs`, `.deployed.params`.
+
+    Raises:
+        ValueError: no graph (a subclassed model), a spatial size that is `None`, or a layer with
+            weights whose MACs this module does not know.
+
+    Example:
+    >>> cost(models.ResNet18()).deployed.macs
+    555422720
+    """
+    groups = find_groups(model)
+    return cost_after(Cut(groups, {}), groups.owners())
+
+
+def cost_after(cut, owners):
+    """Count what a network would cost with its channels cut, without building it.
+
+    Args:
+        cut: `Cut` of the network's groups.
+        owners: names of the layers that own a width by the paper's reading (`Groups.owners` with
+            projections on shortcuts).
+
+    Returns:
+        A `Cost`, projections that the cut makes necessary included.
+    """
+    trace = cut.groups.trace
+    consumers, makers = trace.consumers(), trace.makers()
+    rows, weighed = [], set()
+    for call in trace.calls:
+        op = call.op
+        weights = [(w.name, prod(cut.shape(call.name, w))) for w in getattr(op, "weights", ())]
+        kernels = sum(size for name, size in weights if name.endswith("kernel"))
+        others = sum(size for name, size in weights if not name.endswith("kernel"))
+        macs = 0
+        if isinstance(op, layers.Dense) or _is_convolution(op):
+            readers = consumers.get(id(call.outputs[0]), ())
+            if len(readers) == 1 and isinstance(readers[0].op, layers.BatchNormalization):
+                others = _width(call, cut)
+            macs = kernels * _places(call)
+        elif isinstance(op, layers.BatchNormalization):
+            before = makers.get(id(call.inputs[0]))
+            if (
+                before is not None
+                and (isinstance(before.op, layers.Dense) or _is_convolution(before.op))
+                and len(consumers[id(call.inputs[0])]) == 1
+            ):
+                weights = ()  # folded
+            else:
+                others = 2 * _width(call, cut)
+        elif type(op) not in _WITHOUT_KERNEL and any(
+            len(w.shape) > 1 for w in getattr(op, "weights", ())
+        ):
+            raise ValueError(
+                f"This version cannot count layer '{call.name}' ({type(op).__name__}): it knows the "
+                "MACs of convolutions and of Dense layers."
+            )
+        if weights:
+            again = call.name in weighed  # a shared layer computes at each call and is stored once
+            rows.append(
+                Row(
+                    call.name,
+                    type(op).__name__,
+                    _width(call, cut),
+                    tuple(call.outputs[0].shape[1:]),
+                    macs,
+                    0 if again else kernels,
+                    0 if again else others,
+                    owns_width=_is_convolution(op) and call.name in owners,
+                )
+            )
+            weighed.add(call.name)
+        rows += _projections(call, cut)
+    return Cost(tuple(rows))
+
+
+def _projections(call, cut):
+    """Rows of the 1x1 convolutions that an Add needs once its inputs are cut."""
+    found = cut.groups.sums.get(call.name)
+    rows = []
+    for channels in found.inputs if found else ():
+        if channels is not None and cut.differs(channels, found.out):
+            shape = tuple(call.outputs[0].shape[1:])
+            width, kernel = cut.size(found.out), cut.size(found.out) * cut.size(channels)
+            places = prod(n for axis, n in enumerate(shape, start=1) if axis != found.axis)
+            name = call.name.removesuffix("_add") + PROJECTION.format("")
+            rows.append(Row(name, "Projection", width, shape, kernel * places, kernel, width, False))
+    return rows
+
+
+def _is_convolution(op):
+    return isinstance(op, layers.Layer) and hasattr(op, "kernel_size")
+
+
+def _width(call, cut):
+    """Channels of a layer's output after the cut."""
+    tensor = call.outputs[0]
+    channels = cut.groups.channels.get(id(tensor))
+    return tensor.shape[channel_axis(call.op, tensor)] if channels is None else cut.size(channels)
+
+
+def _places(call):
+    """Times that each kernel entry is used for one image.
+
+    A convolution applies its kernel at each output position, a transposed one at each input
+    position, a Dense layer along all leading axes.
+    """
+    placed = call.inputs[0] if "Transpose" in type(call.op).__name__ else call.outputs[0]
+    axis = channel_axis(call.op, placed)
+    shape = [n for i, n in enumerate(placed.shape) if i not in (0, axis)]
+    if None in shape:
+        raise ValueError(
+            f"The MACs of layer '{call.name}' depend on the image size, which the model leaves open: "
+            f"its output shape is {call.outputs[0].shape}. Rebuild the model with a fixed "
+            "`input_shape` to count it."
+        )
+    return prod(shape)

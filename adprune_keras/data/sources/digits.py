@@ -1,0 +1,16 @@
+"""scikit-learn's handwritten digits, which are always there."""
+
+import numpy as np
+
+from adprune_keras.data.split import from_arrays
+
+
+def digits():
+    """Return training and test images, and the number of classes."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    x, y = load_digits(return_X_y=True)
+    x = np.round(x.reshape(-1, 8, 8, 1) * (255 / 16)).astype("uint8")
+    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.2, random_state=0, stratify=y)
+    return from_arrays(x_train, y_train), from_arrays(x_test, y_test), 10

@@ -1,0 +1,146 @@
+"""Activation density of every ReLU, per channel, as auxiliary outputs of the model's own graph.
+
+AE = positive activations / all activations (Eq. 1). A ReLU's output is never negative, so its sign is
+1 where the activation is positive and 0 where not: the positives of a channel are the sum of signs
+over the batch and all places (N, H, W). Only that sum, one number a channel, leaves the reduction.
+"""
+
+import itertools
+from math import gcd, prod
+
+import keras
+import numpy as np
+from keras import ops
+
+from adprune_keras.density.numbers import Part
+from adprune_keras.graph.groups import find_groups
+from adprune_keras.graph.trace import Phase, StandIn, as_functional, is_nested, replay
+from adprune_keras.graph.walk import GIVEN
+
+
+class Positives(keras.Operation):
+    """Positive values of a ReLU's output per channel, and how many places they are out of.
+
+    Places (N, H, W) stand in one row; one in `stride` of them is counted, and no remainder at the end.
+    """
+
+    def __init__(self, axis, stride=1, name=None):
+        super().__init__(name=name)
+        self.axis = axis
+        self.stride = stride
+
+    def call(self, x):
+        """Return a float32 vector (C + 1,): the positives of each channel, then the places counted."""
+        channels = x.shape[self.axis]
+        if self.axis not in (-1, len(x.shape) - 1):
+            x = ops.moveaxis(x, self.axis, -1)
+        x = ops.reshape(x, (-1, channels))
+        if self.stride > 1:  # x[::stride], which TensorFlow on a CPU does number by number
+            whole = ops.shape(x)[0] // self.stride * self.stride
+            x = ops.reshape(x[:whole], (-1, self.stride * channels))[:, :channels]
+        positives = ops.sum(ops.cast(ops.sign(x), "float32"), axis=0)
+        places = ops.cast(ops.shape(x)[0], "float32")
+        return ops.concatenate([positives, ops.reshape(places, (1,))])
+
+    def compute_output_spec(self, x):
+        """Return the vector's shape and dtype."""
+        return keras.KerasTensor((x.shape[self.axis] + 1,), "float32")
+
+
+def density_model(model, groups=None, places=None):
+    """Build the auxiliary-output model: the model's own layers, with densities beside the outputs.
+
+    Args:
+        model: Functional or built Sequential `keras.Model`. It is not changed; the new model runs
+            its layers.
+        groups: its `Groups`, where they are known already.
+        places: int or `None`, count so many places of each map (H, W), or somewhat fewer; `None`: all.
+
+    Returns:
+        `(aux, parts)`: a `keras.Model` whose output is `{"outputs": the model's own outputs,
+        "positives": one vector (C + 1,) per ReLU: the channels' positives in this batch, then the
+        number of places that they are out of}`, and the matching list of `Part`. It runs in the
+        phase that `aux.phase.training` says, inference at first.
+
+    Raises:
+        ValueError: no graph (a subclassed model), or no ReLU in it.
+    """
+    groups = groups or find_groups(model)
+    relus = {place.call: place for place in groups.relus}
+    if not relus:
+        raise ValueError(
+            f"Model '{model.name}' has no ReLU, and activation density counts what a ReLU lets "
+            "through. Received: activations "
+            f"{sorted({_activation(call.op) for call in groups.trace.calls} - {None})}. "
+            "Use ReLU after the convolutions that may be pruned."
+        )
+    parts = [_part(place, groups, places) for place in groups.relus]
+    strides = {place.call: part.stride for place, part in zip(groups.relus, parts, strict=True)}
+
+    def positives(place, outputs):
+        name = f"{place.name.replace('/', '_')}_{place.call}_positives"
+        return Positives(place.axis, strides[place.call], name=name)(outputs)
+
+    phase = Phase()
+    aux = measured(as_functional(model), relus, positives, "positives", itertools.count(), phase)
+    aux.phase = phase
+    return aux, parts
+
+
+def measured(plain, relus, measure, key, calls, phase):
+    """Copy a graph with `measure(place, outputs)` of each ReLU as outputs under `key`.
+
+    `calls` numbers the calls as `trace` does.
+    """
+    measured = []
+
+    def call(stand_in, *args, **kwargs):
+        if is_nested(stand_in.op):
+            inner = measured(as_functional(stand_in.op), relus, measure, key, calls, phase)
+            # Called again, a nested model gets a copy of its own: other calls, other activations.
+            result = StandIn(inner, f"{stand_in.name}_{len(measured)}", phase)(*args, **kwargs)
+            measured.extend(result[key])
+            return result["outputs"]
+        place, outputs = relus.get(next(calls)), stand_in(*args, **kwargs)
+        if place is not None:
+            measured.append(measure(place, outputs))
+        return outputs
+
+    twin = replay(plain, call, phase=phase)
+    return keras.Model(twin.input, {"outputs": twin.output, key: measured})
+
+
+def _part(place, groups, places):
+    shape = groups.trace.calls[place.call].outputs[0].shape
+    stride = _stride([n for i, n in enumerate(shape) if i not in (0, place.axis)], places)
+    if place.channels is None or (place.channels == GIVEN).all():
+        width = shape[place.axis]
+        everything = np.arange(width)
+        return Part(place.name, width, {place.name: (everything, everything, width)}, stride)
+    owners, own = {}, np.flatnonzero(place.channels != GIVEN)
+    numbers = place.channels[own]
+    indices = groups.of(numbers)
+    for n in np.unique(indices):
+        group, mine = groups.groups[n], indices == n
+        owners[group.owner] = (own[mine], numbers[mine] - group.start, group.width)
+    return Part(place.name, len(place.channels), owners, stride)
+
+
+def _stride(sizes, places):
+    """Return a stride that takes about `places` of a map's H x W places, others in each image.
+
+    It shares no factor with rows or columns, so that it walks over all of them and, from image to image,
+    over all places; and it is no larger than a map, so that one image is enough to count at least one.
+    """
+    if places is None or None in sizes:
+        return 1
+    size = prod(sizes)
+    stride = max(1, size // places)
+    while any(gcd(stride, n) > 1 for n in sizes):
+        stride += 1
+    return min(stride, max(1, size - 1))  # a number and the one before it share no factor
+
+
+def _activation(op):
+    activation = getattr(op, "activation", None)
+    return getattr(activation, "__name__", None)

@@ -1,0 +1,1 @@
+"""Bytes on disk, trusted or not. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""What each kind of layer makes of the channels that it reads."""

@@ -1,0 +1,1 @@
+"""Flagfiles of the paper's studies and the quick start; `--flagfile=NAME` finds them."""
