@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from adprune_keras.graph.groups import layer_widths as layer_widths
     from adprune_keras.graph.rebuild import resize as resize
     from adprune_keras.prune.callback import ADPrune as ADPrune
+    from adprune_keras.prune.schedule import Saturation as Saturation
     from adprune_keras.prune.widths import WidthRule as WidthRule
 
 # Public name: the module that it is loaded from. The imports above say the same to whoever checks types.
 _HOME = {
     "ADPrune": "prune.callback",
     "Cost": "counting.counts",
+    "Saturation": "prune.schedule",
     "WidthRule": "prune.widths",
     "activation_density": "density.from_data",
     "cost": "counting.count",
@@ -37,7 +39,21 @@ _HOME = {
     "resize": "graph.rebuild",
     "training_complexity": "counting.reductions",
 }
-__all__ = ["__version__", "models", *_HOME]  # noqa: PLE0604  keys of a dict are strings
+__all__ = [
+    "ADPrune",
+    "Cost",
+    "Saturation",
+    "WidthRule",
+    "__version__",
+    "activation_density",
+    "cost",
+    "layer_widths",
+    "models",
+    "ops_reduction",
+    "params_reduction",
+    "resize",
+    "training_complexity",
+]
 
 
 def __getattr__(name: str) -> Any:

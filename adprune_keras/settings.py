@@ -11,7 +11,15 @@ import types
 import typing
 
 
-def setting(default, about, *, choices=None, least=None, most=None, repeat=False):
+def setting(
+    default: typing.Any,
+    about: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    least: float | None = None,
+    most: float | None = None,
+    repeat: bool = False,
+) -> typing.Any:
     """Return a field of a settings dataclass.
 
     Args:
@@ -21,6 +29,7 @@ def setting(default, about, *, choices=None, least=None, most=None, repeat=False
         least: the smallest number that it may be, or `None`.
         most: the largest, or `None`.
         repeat: bool, its flag takes one value and may be given again, as its values may hold commas.
+            Such a value is checked by its own class.
     """
     metadata = {"about": about, "choices": choices, "least": least, "most": most, "repeat": repeat}
     return dataclasses.field(default=default, metadata=metadata)
@@ -36,7 +45,7 @@ def check(settings):
     for field in dataclasses.fields(settings):
         value, said = getattr(settings, field.name), field.metadata
         optional, kind = split_type(hints[field.name])
-        if (value is None and optional) or "about" not in said:
+        if (value is None and optional) or said.get("repeat", True):
             continue
         if said["choices"] is not None:
             right, expected = value in said["choices"], f"one of {said['choices']}"
@@ -49,8 +58,45 @@ def check(settings):
             )
 
 
+def from_values(kind, values):
+    """Return a settings dataclass from values by name; those that are not there are at their defaults.
+
+    Args:
+        kind: the dataclass.
+        values: `{name: value}`, further names allowed. A list becomes a tuple; texts in a list of ints
+            are read.
+
+    Raises:
+        ValueError: a value that a setting cannot have, by name.
+    """
+    hints, found = typing.get_type_hints(kind), {}
+    for field in dataclasses.fields(kind):
+        if field.name not in values:
+            continue
+        value = values[field.name]
+        if isinstance(value, list):
+            value = tuple(value)
+            if int in _items(hints[field.name]):
+                value = ints(field.name, value)
+        found[field.name] = value
+    return kind(**found)
+
+
+def ints(name, texts):
+    """Return the values of a list flag as a tuple of ints."""
+    try:
+        return tuple(int(text) for text in texts)
+    except ValueError as e:
+        raise ValueError(f"--{name} takes ints, separated by commas. Received: {list(texts)}") from e
+
+
+def _items(hint):
+    """The kinds of items in the tuples that an annotation takes."""
+    return {item for kind in (hint, *typing.get_args(hint)) for item in typing.get_args(kind)}
+
+
 def split_type(hint):
-    """Return whether an annotation takes `None`, and what else it takes: int, float, bool, str, tuple."""
+    """Return whether an annotation takes `None`, and the kind of value that it takes otherwise."""
     kinds = (
         typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     )
@@ -76,8 +122,10 @@ def _fits(value, kind, least, most):
     )
     if kind is bool or isinstance(value, bool):
         return kind is bool and isinstance(value, bool), expected
-    if kind not in (int, float):
-        return isinstance(value, kind), expected
+    if kind is str:  # one line, as flagfiles and records have a setting on each
+        return isinstance(value, str) and value.isprintable(), f"{expected} of one line"
+    if kind is tuple:
+        return isinstance(value, tuple), expected
     if not isinstance(value, int if kind is int else int | float) or not math.isfinite(value):
         return False, expected
     return (least is None or value >= least) and (most is None or value <= most), expected

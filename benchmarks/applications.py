@@ -107,7 +107,7 @@ def examine(name):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=False,
     )
-    prune = ADPrune(prune_at=[1], weights="inherit", verbose=0)
+    prune = ADPrune(schedule=[1], weights="inherit", verbose=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(

@@ -52,7 +52,7 @@ def measure(network, dataset):
     Backup._save = timed
     try:
         with tempfile.TemporaryDirectory(dir=".") as folder:
-            prune = ADPrune(prune_at=[FLAGS.epochs // 3, FLAGS.epochs - 1], backup_dir=folder, verbose=0)
+            prune = ADPrune(schedule=[FLAGS.epochs // 3, FLAGS.epochs - 1], backup_dir=folder, verbose=0)
             model.fit(
                 dataset.epochs(0),
                 steps_per_epoch=dataset.steps,

@@ -12,22 +12,22 @@ import pathlib
 
 from absl import app, flags
 
-from adprune_keras.prune.schedule import Schedule, profile, saturated
+from adprune_keras.prune.schedule import Saturation, profile, saturated
 from adprune_keras.record.lines import read_run
 from adprune_keras.report.table import markdown_table
 
 FLAGS = flags.FLAGS
 FOLDER = pathlib.Path(__file__).parent.parent / "docs" / "series"
 COLUMNS = ("activation_density", "accuracy", "val_accuracy", "loss", "val_loss")
-DEFAULT = Schedule()
+DEFAULT = Saturation()
 SETTINGS = {
     "bare": {"patience": 1, "min_epochs": 1},
     "patience=2": {"patience": 2, "min_epochs": 1},
     "patience=3": {"patience": 3, "min_epochs": 1},
     "min_epochs=10": {"patience": 1, "min_epochs": 10},
     "default": {"patience": DEFAULT.patience, "min_epochs": DEFAULT.min_epochs},
-    "min_delta=5e-4": {"min_delta": 5e-4},
-    "min_delta=2e-3": {"min_delta": 2e-3},
+    "rho=5e-4": {"rho": 5e-4},
+    "rho=2e-3": {"rho": 2e-3},
 }
 
 
@@ -37,10 +37,10 @@ def define_flags():
     flags.DEFINE_string("name", None, "Name of the new series.")
 
 
-def picks(series, min_delta=DEFAULT.min_delta, patience=DEFAULT.patience, min_epochs=DEFAULT.min_epochs):
+def picks(series, rho=DEFAULT.rho, patience=DEFAULT.patience, min_epochs=DEFAULT.min_epochs):
     """Return the first epoch count at which rho is met, or `None`."""
     for done in range(1, len(series) + 1):
-        if saturated(series[:done], min_delta, patience, min_epochs):
+        if saturated(series[:done], rho, patience, min_epochs):
             return done
     return None
 
@@ -74,7 +74,7 @@ def table(paths):
         density, accuracy = columns["activation_density"], columns["val_accuracy"]
         chosen = [picks(density, **setting) for setting in SETTINGS.values()]
         cells = [f"{n} ({100 * accuracy[n - 1]:.0f} %)" if n else "never" for n in chosen]
-        ends = f"{density[0]:.3f} to {density[-1]:.3f}, {profile(density, DEFAULT.min_delta)}"
+        ends = f"{density[0]:.3f} to {density[-1]:.3f}, {profile(density, DEFAULT.rho)}"
         body.append((path.stem, f"{len(density)}, {100 * accuracy[-1]:.0f} %", ends, *cells))
     return "\n".join(markdown_table(("series", "epochs, end", "AE", *SETTINGS), body))
 

@@ -56,6 +56,7 @@ from adprune_keras.graph.groups import find_groups
 from adprune_keras.graph.rebuild import rebuild
 from adprune_keras.live.exchange import Net, swap
 from adprune_keras.live.optimizer import optimizer_recipe
+from adprune_keras.prune.schedule import Saturation
 from adprune_keras.prune.widths import WidthRule, next_widths
 from adprune_keras.record.directory import save_figure
 from adprune_keras.report.table import both, markdown_table
@@ -139,7 +140,7 @@ class Bench:
         facts = path.with_suffix(".json")
         if not facts.exists():
             model = self.build(self.widths)
-            watch = ADPrune(prune_at=[FLAGS.prune_at + 1], verbose=0)  # it measures, and never prunes
+            watch = ADPrune(schedule=[FLAGS.prune_at + 1], verbose=0)  # it measures, and never prunes
             begin = time.perf_counter()
             self.fit(model, FLAGS.prune_at, length=FLAGS.epochs, callbacks=[watch])
             entry = watch.record[0]
@@ -187,7 +188,7 @@ class Bench:
             reduction = self.reduction(model)
             if name.endswith("MACs"):
                 epochs = self.affordable([], reduction[COUNT])
-            watch = [ADPrune(max_prunes=0, verbose=0)] if name == "dense" else []
+            watch = [ADPrune(schedule=Saturation(max_prunes=0), verbose=0)] if name == "dense" else []
             logs, nets = self.fit(model, epochs, callbacks=watch), [(reduction, epochs)]
         return {
             "arm": name,
@@ -232,10 +233,10 @@ class Bench:
         epochs = self.affordable(before, wanted) if name.endswith("MACs") else FLAGS.epochs
         model = self.build(self.widths)
         prune = ADPrune(  # one prune more than expected: it ends at the target
-            prune_at=list(range(start, start + step * len(expected), step)),
+            schedule=list(range(start, start + step * len(expected), step)),
             rule=rule,
             shortcuts="couple" if name.startswith("coupled") else "project",
-            target_ops_reduction=wanted,
+            target=wanted,
             seed=self.seed,
             verbose=0,
         )

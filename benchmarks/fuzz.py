@@ -235,7 +235,7 @@ def _train(argv, folder):
     fit, keras.Model.fit = keras.Model.fit, _begin
     try:
         with _flags_of(train), _inside(folder), contextlib.suppress(_Enough):
-            command.attempt("adprune-train", train.train, command.parse(argv))
+            command.attempt("adprune-train", train.act, command.parse(argv))
     finally:
         keras.Model.fit = fit
 

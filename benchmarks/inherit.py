@@ -91,7 +91,7 @@ def one_seed(seed):
     def whole(epoch):
         return recipe.learning_rate_at("cosine", FLAGS.learning_rate, epoch, dense + final)
 
-    watch = ADPrune(prune_at=[dense + 1], verbose=0)  # never prunes: it measures
+    watch = ADPrune(schedule=[dense + 1], verbose=0)  # never prunes: it measures
     before = fit(model, dataset, whole, dense, [watch])[-1]
     densities = {k: np.array(v) for k, v in watch.record[0]["channel_densities"].items()}
     means = {name: d.mean() for name, d in densities.items()}

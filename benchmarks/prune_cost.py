@@ -21,6 +21,7 @@ from absl import app, flags
 from adprune_keras import ADPrune, WidthRule, models
 from adprune_keras.files.atomic import write_text
 from adprune_keras.live import devices
+from adprune_keras.prune.schedule import Saturation
 from adprune_keras.report.table import markdown_table
 
 FLAGS = flags.FLAGS
@@ -39,7 +40,7 @@ def fit(model, images, epochs, **prune):
     y = np.random.randint(0, 10, images)
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=devices.jit_compile())
-    callback = ADPrune(final_epochs=1, seed=0, verbose=0, **prune)
+    callback = ADPrune(schedule=Saturation(final_epochs=1), seed=0, verbose=0, **prune)
     after = _Memory()
     model.fit(x, y, batch_size=images, epochs=epochs, verbose=0, callbacks=[callback, after])
     return callback.record, after.bytes
@@ -59,7 +60,7 @@ class _Memory(keras.callbacks.Callback):
 def seconds(network, weights):
     """Return the seconds of one prune of a network of full width."""
     model = models.NETWORKS[network](input_shape=(32, 32, 3), classes=10)
-    record, _ = fit(model, 1, epochs=2, prune_at=[1], weights=weights)
+    record, _ = fit(model, 1, epochs=2, schedule=[1], weights=weights)
     return record[0]["retrace_seconds"], record[1]["rebuild_seconds"], record[1]["retrace_seconds"]
 
 
@@ -81,7 +82,7 @@ def main(_):
     model = models.VGG11(input_shape=(32, 32, 3), classes=10, widths=widths)
     epochs = list(range(1, FLAGS.prunes + 1))
     rule = WidthRule(max_shrink=0.03)  # some more channels of each layer
-    _, memory = fit(model, 8, FLAGS.prunes + 1, prune_at=epochs, rule=rule)
+    _, memory = fit(model, 8, FLAGS.prunes + 1, schedule=epochs, rule=rule)
     megabytes = [m / 2**20 for m in memory]
     shown = sorted({0, 1, 4, 9, 14, len(memory) - 10, len(memory) - 5, len(memory) - 1})
     rows = [(i, f"{megabytes[i]:.0f}") for i in shown if i >= 0]

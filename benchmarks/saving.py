@@ -44,7 +44,7 @@ def fit(network, dataset, prune):
 
 def one_run(network, dataset, at, round_to):
     """Train a run pruned after the epochs `at`; return what it took and what Eq. 4 says."""
-    prune = ADPrune(prune_at=at, rule=WidthRule(round_to=round_to), seed=0, verbose=0)
+    prune = ADPrune(schedule=at, rule=WidthRule(round_to=round_to), seed=0, verbose=0)
     seconds, nets = fit(network, dataset, prune), prune.record
     return {
         "network": network,

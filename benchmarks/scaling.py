@@ -41,7 +41,7 @@ def child():
         "digits", batch_size=128, image_size=32, train_examples=11 * 128, processes=(many, process)
     )
     model = setting.network("VGG11", dataset.classes, FLAGS.width_scale, channels=1)
-    prune, epochs = ADPrune(prune_at=[PRUNE_AT], seed=0, verbose=0), setting.Epochs()
+    prune, epochs = ADPrune(schedule=[PRUNE_AT], seed=0, verbose=0), setting.Epochs()
     with devices.together(many, process):
         history = model.fit(
             dataset.train,

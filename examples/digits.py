@@ -14,7 +14,7 @@ keras.utils.set_random_seed(0)
 model = models.VGG11(input_shape=(8, 8, 1), classes=10, widths=[16, 16, 32, 32, 64, 64, 64, 64])
 sgd = keras.optimizers.SGD(0.05, momentum=0.9)
 model.compile(sgd, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
-prune = ADPrune(prune_at=[6], seed=0)
+prune = ADPrune(schedule=[6], seed=0)
 model.fit(*train, batch_size=64, epochs=16, validation_data=test, callbacks=[prune], verbose=2)
 
 report = export_model(model, "digits", ["tflite"], test_data=test)["tflite"]

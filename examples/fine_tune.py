@@ -111,7 +111,7 @@ def main(argv):
         train(model, 10 * FLAGS.learning_rate, x=training, epochs=FLAGS.top_epochs, validation_data=test)
         base.trainable = True
     prune = ADPrune(
-        prune_at=[int(epoch) for epoch in FLAGS.prune_at],
+        schedule=[int(epoch) for epoch in FLAGS.prune_at],
         rule=WidthRule(max_shrink=FLAGS.max_shrink, round_to=FLAGS.round_to),
         seed=FLAGS.seed,
     )

@@ -1,10 +1,10 @@
 """Export a run or a `.keras` file, checked on its data."""
 
+import dataclasses
 import json
 import pathlib
 import sys
 
-from absl import logging
 from adprune_keras.export import card, latency
 from adprune_keras.export.formats import FORMATS, resolve
 from adprune_keras.export.pipeline import export_model
@@ -12,14 +12,15 @@ from adprune_keras.export.verify import VerificationError
 
 from adprune_keras import data
 from adprune_keras.counting.count import cost
+from adprune_keras.data.settings import Images, Source
 from adprune_keras.files.atomic import own_path, write_text
 from adprune_keras.files.quiet import quiet_libraries
 from adprune_keras.record.directory import load_model, model_path
-from adprune_keras.record.lines import read_run, run_settings
+from adprune_keras.record.lines import read_run, run_flags
 from adprune_keras.report.table import markdown_table
+from adprune_keras.settings import from_values
 from adprune_keras.train import recipe
-
-FAILED = 2
+from adprune_keras.train.settings import Network, Training
 
 
 def export_run(directory, formats, output_dir=None, latency=False, verbose=1, **options):
@@ -32,15 +33,19 @@ def export_run(directory, formats, output_dir=None, latency=False, verbose=1, **
         latency: whether to time the files beside net0, at its widths with new weights.
         verbose: int, 0 prints nothing where every file passes. Defaults to 1.
         options: `pixel_input`, and further arguments of `export_model`.
+
+    Raises:
+        VerificationError: a file failed its checks; the others are there, and the table is printed.
     """
     names = resolve(formats)
     found = read_run(directory)
     model = load_model(model_path(directory))
     if not found.nets:
         raise ValueError(f"The run in {directory} holds no net that trained.")
-    values = run_settings(found)
-    values.augment = "none"
-    dataset = recipe.load_data(values)
+    flags = run_flags(found)
+    source, training = from_values(Source, flags), from_values(Training, flags)
+    images = dataclasses.replace(from_values(Images, flags), augment="none")
+    dataset = recipe.load_data(source, images, training)
     last = found.nets[-1]
     facts = {
         "net": f"net{last['net']}",
@@ -51,7 +56,10 @@ def export_run(directory, formats, output_dir=None, latency=False, verbose=1, **
     accuracy = (found.result or {}).get("val_accuracy")
     expected = None if accuracy is None else 100 * accuracy
     output = output_dir or own_path(directory, "export")
-    baseline = recipe.build(values, dataset.input_shape, dataset.classes) if latency else None
+    baseline = None
+    if latency:
+        network = from_values(Network, flags)
+        baseline = recipe.build(network, dataset.input_shape, dataset.classes)
     options |= {"expected_accuracy": expected, "verbose": verbose}
     export_checked(model, output, names, dataset, facts, baseline, **options)
 
@@ -80,14 +88,17 @@ def report_table(report):
 def export_checked(
     model, directory, names, dataset, facts, baseline, pixel_input=False, verbose=1, **options
 ):
-    """Export a model, print the table, and time the files where a baseline is given."""
+    """Export a model, print the table, and time the files where a baseline is given.
+
+    Raises:
+        VerificationError: a file failed its checks; the others are there, and the table is printed.
+    """
     needs = [name for name in names if FORMATS[name].calibrated]
     if dataset is None and (needs or pixel_input):
         what = needs + ["--pixel_input"] * pixel_input
         raise ValueError(f"Without --dataset there are no training images for these: {', '.join(what)}.")
     if dataset is not None:
         facts |= {"classes": dataset.classes, "mean": dataset.mean, "std": dataset.std}
-    logging.set_verbosity(logging.ERROR)  # the converters narrate; what counts is checked below
 
     def say(text):
         if verbose:
@@ -129,5 +140,4 @@ def export_checked(
         except (ValueError, RuntimeError) as e:
             print(f"adprune-export: the files were not timed: {e}", file=sys.stderr)
     if failure:
-        print(f"adprune-export: {failure}", file=sys.stderr)
-        sys.exit(FAILED)
+        raise failure

@@ -8,7 +8,6 @@ from adprune_keras import (
     ops_reduction,
     params_reduction,
     training_complexity,
-    training_memory_complexity,
 )
 
 
@@ -108,9 +107,7 @@ def test_training_complexity_of_table_two(nets, published):
 
 
 def test_training_memory_complexity():
-    assert training_memory_complexity([(1, 100), (7.3, 70), (41.2, 210)]) == pytest.approx(
-        114.7, abs=0.1
-    )
+    assert training_complexity([(1, 100), (7.3, 70), (41.2, 210)]) == pytest.approx(114.7, abs=0.1)
 
 
 def test_bad_input():

@@ -13,8 +13,10 @@ from toys import compiled, images, plain_cnn, sequential_cnn
 
 from adprune_keras import ADPrune, WidthRule, layer_widths, models
 from adprune_keras.backup import store
-from adprune_keras.backup.callback import TERMINATED, Backup
+from adprune_keras.backup.callback import Backup
+from adprune_keras.backup.sigterm import TERMINATED
 from adprune_keras.live.meter import Meter
+from adprune_keras.prune.schedule import Saturation
 
 numpy = keras.ops.convert_to_numpy
 X, Y = images(40)
@@ -77,7 +79,7 @@ def fit(build, first, *others, epochs=5, **kwargs):
 
 def prune(directory, **kwargs):
     return ADPrune(
-        **({"prune_at": [2, 4], "rule": WidthRule(min_width=2), "verbose": 0} | kwargs),
+        **({"schedule": [2, 4], "rule": WidthRule(min_width=2), "verbose": 0} | kwargs),
         backup_dir=directory,
     )
 
@@ -152,7 +154,7 @@ def test_goes_on_around_a_rollback(tmp_path, monkeypatch):
     clock = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: now.append(epoch))
 
     def run(directory, *others):
-        settings = {"prune_at": None, "min_epochs": 2, "patience": 1, "final_epochs": 2}
+        settings = {"schedule": Saturation(min_epochs=2, patience=1, final_epochs=2)}
         return fit(resnet, prune(directory, **settings), clock, *others, epochs=7)
 
     expected = run(None)
@@ -231,7 +233,7 @@ def test_what_differs_is_named(tmp_path):
         return plain_cnn(9)
 
     cases = [
-        (plain_cnn, {"min_delta": 0.5}, {}, r"ADPrune: min_delta=0.5 \(it has 0.001\)"),
+        (plain_cnn, {"schedule": [2, 3]}, {}, r"ADPrune: prune_at=\[2, 3\] \(it has \[2, 4\]\)"),
         (plain_cnn, {}, {"epochs": 6}, r"fit: epochs=6 \(it has 5\)"),
         (wider, {}, {}, r"model: bn1='BatchNormalization\(\(9,\), .*, conv1='Conv2D\("),
     ]

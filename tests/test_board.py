@@ -13,7 +13,7 @@ def test_what_tensorboard_shows(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    prune = ADPrune(prune_at=[2], rule=WidthRule(min_width=2), verbose=0)
+    prune = ADPrune(schedule=[2], rule=WidthRule(min_width=2), verbose=0)
     history = compiled(plain_cnn()).fit(
         *images(40),
         batch_size=16,
@@ -65,7 +65,7 @@ def test_what_is_missing_is_said_before_anything_is_written(name, monkeypatch, t
 def test_keras_own_callback_beside_a_prune(tmp_path):
     """With all that it can write, the graph and histograms of weights included."""
     pytest.importorskip("tensorboard")
-    prune = ADPrune(prune_at=[1], rule=WidthRule(min_width=2), verbose=0)
+    prune = ADPrune(schedule=[1], rule=WidthRule(min_width=2), verbose=0)
     own = keras.callbacks.TensorBoard(
         str(tmp_path), histogram_freq=1, write_images=True, update_freq=1, write_steps_per_second=True
     )

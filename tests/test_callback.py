@@ -13,6 +13,7 @@ from toys import compiled, images, plain_cnn, sequential_cnn
 from adprune_keras import ADPrune, WidthRule, layer_widths, models
 from adprune_keras.density.numbers import Density
 from adprune_keras.live.meter import Meter
+from adprune_keras.prune.schedule import Epochs, Saturation
 
 numpy = keras.ops.convert_to_numpy
 SMALL = WidthRule(min_width=2)
@@ -69,7 +70,7 @@ class Watch(keras.callbacks.Callback):
 def test_prunes_in_place_and_leaves_plain_keras(build, tmp_path):
     model = compiled(build())
     identity, dense = id(model), layer_widths(model)
-    prune = ADPrune(prune_at=[1, 3], rule=SMALL, weights="random", verbose=0)
+    prune = ADPrune(schedule=[1, 3], rule=SMALL, weights="random", verbose=0)
     watch = Watch()
     history = fit(model, prune, epochs=4, callbacks=[watch])
     assert id(model) == identity
@@ -95,7 +96,7 @@ def test_prunes_in_place_and_leaves_plain_keras(build, tmp_path):
 def test_every_variable_trains_after_a_prune(build):
     """Every trainable variable changes in the epoch after the prune."""
     model, watch = compiled(build()), Watch()
-    fit(model, ADPrune(prune_at=[2], rule=SMALL, verbose=0), epochs=4, callbacks=[watch])
+    fit(model, ADPrune(schedule=[2], rule=SMALL, verbose=0), epochs=4, callbacks=[watch])
     assert watch.unchanged[2] == watch.unchanged[3] == []
 
 
@@ -103,7 +104,7 @@ def test_files_load_where_the_package_is_not_installed(tmp_path):
     model = compiled(resnet())
     checkpoint = keras.callbacks.ModelCheckpoint(str(tmp_path / "epoch{epoch}.keras"))
     often = keras.callbacks.ModelCheckpoint(str(tmp_path / "batch.keras"), save_freq=2)
-    prune = ADPrune(prune_at=[2], rule=SMALL, verbose=0)
+    prune = ADPrune(schedule=[2], rule=SMALL, verbose=0)
     fit(model, prune, epochs=3, callbacks=[checkpoint, often])
     model.save(tmp_path / "final.keras")
     script = """
@@ -133,7 +134,7 @@ def _environment():
 
 def test_logs_reach_every_callback(tmp_path):
     logger = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
-    prune = ADPrune(prune_at=[1], rule=SMALL, verbose=0)
+    prune = ADPrune(schedule=[1], rule=SMALL, verbose=0)
     history = fit(compiled(plain_cnn()), prune, epochs=3, callbacks=[logger])
     rows = list(csv.DictReader((tmp_path / "log.csv").open()))
     assert [len(e["logs"]["loss"]) for e in prune.record] == [1, 2]
@@ -146,7 +147,7 @@ def test_logs_reach_every_callback(tmp_path):
 
 @pytest.mark.parametrize("verbose", [1, 2])
 def test_keras_prints_one_line_an_epoch_with_density_in_it(verbose, capsys):
-    prune = ADPrune(prune_at=[1], rule=SMALL, verbose=0)
+    prune = ADPrune(schedule=[1], rule=SMALL, verbose=0)
     history = fit(compiled(plain_cnn()), prune, epochs=2, verbose=verbose)
     lines = capsys.readouterr().out.split("\n")  # and not at carriage returns
     # a bar writes over itself: what stays of a line is behind its last carriage return
@@ -169,7 +170,7 @@ def test_everything_compiled_stays():
         steps_per_execution=steps,
         jit_compile=False,
     )
-    prune = ADPrune(prune_at=[2], rule=SMALL, weights="random", verbose=0)
+    prune = ADPrune(schedule=[2], rule=SMALL, weights="random", verbose=0)
     history = fit(model, prune, epochs=3)
     assert model.loss is loss
     assert set(history.history) == {"loss", "hits", "val_loss", "val_hits", "activation_density"}
@@ -187,14 +188,14 @@ def test_learning_rate_that_a_callback_changed_does_not_stick():
             if epoch == 0:
                 self.model.optimizer.learning_rate = 0.001
 
-    prune = ADPrune(prune_at=[2], rule=SMALL, weights="random", verbose=0)
+    prune = ADPrune(schedule=[2], rule=SMALL, weights="random", verbose=0)
     fit(model, prune, epochs=3, callbacks=[Lower()])
     assert float(model.optimizer.learning_rate) == pytest.approx(0.1)
 
 
 def test_prunes_when_saturated_and_says_so(monkeypatch, capsys):
     scripted(monkeypatch, [0.5, 0.45, 0.4496, 0.4494, 0.5, 0.49, 0.48, 0.47])
-    prune = ADPrune(min_epochs=2)
+    prune = ADPrune(schedule=Saturation(min_epochs=2))
     history = fit(compiled(vgg()), prune, epochs=8)
     assert [(e["net"], e["start"], e["epochs"], e["outcome"]) for e in prune.record] == [
         (0, 0, 4, "pruned"),
@@ -237,7 +238,7 @@ def test_rollback_restores_the_net_before(monkeypatch, capsys):
                 )
 
     model = compiled(resnet())
-    prune = ADPrune(min_epochs=2, final_epochs=3)
+    prune = ADPrune(schedule=Saturation(min_epochs=2, final_epochs=3))
     note = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: outcomes.append(prune.record[-1]["outcome"])
     )
@@ -261,7 +262,7 @@ def test_rollback_restores_the_net_before(monkeypatch, capsys):
 
 def test_without_rollback_the_current_net_stays(monkeypatch):
     scripted(monkeypatch, [0.4] * 3 + [0.3, 0.35, 0.4, 0.4005, 0.401] + [0.4] * 8)
-    prune = ADPrune(min_epochs=2, rollback=False)
+    prune = ADPrune(schedule=Saturation(min_epochs=2, rollback=False))
     fit(compiled(plain_cnn()), prune, epochs=16)
     assert [(e["net"], e["epochs"]) for e in prune.record] == [(0, 3), (1, 13)]
     assert "pruning ends here" in prune.record[1]["reason"]
@@ -269,7 +270,7 @@ def test_without_rollback_the_current_net_stays(monkeypatch):
 
 def test_final_epochs_end_training(monkeypatch):
     scripted(monkeypatch, [0.4] * 20)
-    prune = ADPrune(min_epochs=2, final_epochs=4, max_prunes=1)
+    prune = ADPrune(schedule=Saturation(min_epochs=2, final_epochs=4, max_prunes=1))
     history = fit(compiled(plain_cnn()), prune, epochs=20)
     assert [(e["net"], e["epochs"]) for e in prune.record] == [(0, 3), (1, 4)]
     assert len(history.epoch) == 7
@@ -280,7 +281,8 @@ def test_planned_epochs(monkeypatch):
 
     def planned(totals, epochs, **settings):
         scripted(monkeypatch, totals)
-        prune, seen = ADPrune(min_epochs=2, verbose=0, **settings), []
+        schedule, seen = Saturation(min_epochs=2, **settings), []
+        prune = ADPrune(schedule=schedule, verbose=0)
         note = keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: seen.append(prune.planned_epochs)
         )
@@ -295,7 +297,7 @@ def test_planned_epochs(monkeypatch):
 
 def test_too_few_epochs_to_prune_safely(monkeypatch, capsys):
     scripted(monkeypatch, [0.4] * 5)
-    prune = ADPrune(min_epochs=3)
+    prune = ADPrune(schedule=Saturation(min_epochs=3))
     dense = fit(model := compiled(plain_cnn()), prune, epochs=5) and layer_widths(model)
     assert dense == layer_widths(plain_cnn())
     assert capsys.readouterr().out.startswith("ADPrune: epochs=5 is too few to prune:")
@@ -304,10 +306,10 @@ def test_too_few_epochs_to_prune_safely(monkeypatch, capsys):
 
 def test_rho_never_met_tells_the_last_delta(monkeypatch, capsys):
     scripted(monkeypatch, [0.5, 0.48, 0.46, 0.43])
-    fit(compiled(plain_cnn()), ADPrune(min_epochs=1), epochs=4)
+    fit(compiled(plain_cnn()), ADPrune(schedule=Saturation(min_epochs=1)), epochs=4)
     assert (
         "No net was pruned: AE changed by -0.0300 in the last epoch, and must change by less than "
-        "0.001 in each of 2 epochs in a row, after the first 1. Raise min_delta"
+        "0.001 in each of 2 epochs in a row, after the first 1. Raise rho"
     ) in capsys.readouterr().out
 
 
@@ -316,26 +318,26 @@ def test_training_that_others_end_never_leaves_an_untrained_net():
         def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = epoch == 1
 
-    model, prune = compiled(plain_cnn()), ADPrune(prune_at=[2], rule=SMALL, verbose=0)
+    model, prune = compiled(plain_cnn()), ADPrune(schedule=[2], rule=SMALL, verbose=0)
     fit(model, prune, epochs=6, callbacks=[Stop()])
     assert layer_widths(model) == layer_widths(plain_cnn())
     assert [e["outcome"] for e in prune.record] == ["final"]
-    assert prune.record[0]["reason"] == "prune_at names epoch 2, but training ended first"
+    assert prune.record[0]["reason"] == "epoch 2 is in the schedule, but training ended first"
 
 
 def test_no_layer_would_become_narrower(monkeypatch):
     scripted(monkeypatch, [0.9] * 6, density=1.0)
-    prune = ADPrune(min_epochs=1, verbose=0)
+    prune = ADPrune(schedule=Saturation(min_epochs=1), verbose=0)
     fit(compiled(plain_cnn()), prune, epochs=6)
     assert prune.record[0]["reason"].endswith("but no layer would become narrower")
 
 
 def test_record_is_plain_data():
-    prune = ADPrune(prune_at=[2], rule=SMALL, verbose=0)
+    prune = ADPrune(schedule=[2], rule=SMALL, verbose=0)
     fit(compiled(resnet()), prune, epochs=3)
     first, second = json.loads(json.dumps(prune.record))
     assert first == prune.record[0]
-    assert first["reason"] == "prune_at names epoch 2"
+    assert first["reason"] == "epoch 2 is in the schedule"
     assert first["rebuild_seconds"] == 0 < second["rebuild_seconds"]
     assert first["retrace_seconds"] > 0 < second["retrace_seconds"]
     assert first["ops_reduction"] == {"paper": 1.0, "deployed": 1.0}
@@ -352,7 +354,7 @@ def test_seed_repeats_the_run():
     def run():
         keras.utils.set_random_seed(3)
         model = compiled(plain_cnn())
-        fit(model, ADPrune(prune_at=[1], rule=SMALL, seed=5, verbose=0), epochs=2)
+        fit(model, ADPrune(schedule=[1], rule=SMALL, seed=5, verbose=0), epochs=2)
         return model.get_weights()
 
     for a, b in zip(run(), run(), strict=True):
@@ -360,7 +362,7 @@ def test_seed_repeats_the_run():
 
 
 def test_second_fit_starts_over():
-    model, prune = compiled(plain_cnn()), ADPrune(prune_at=[1], rule=SMALL, verbose=0)
+    model, prune = compiled(plain_cnn()), ADPrune(schedule=[1], rule=SMALL, verbose=0)
     fit(model, prune, epochs=2)
     once = layer_widths(model)
     fit(model, prune, epochs=2)
@@ -373,7 +375,7 @@ def test_fit_that_broke_off_leaves_nothing_behind_the_next():
         def on_epoch_end(self, epoch, logs=None):
             raise KeyboardInterrupt
 
-    model, prune = compiled(plain_cnn()), ADPrune(prune_at=[1], rule=SMALL, verbose=0)
+    model, prune = compiled(plain_cnn()), ADPrune(schedule=[1], rule=SMALL, verbose=0)
     with pytest.raises(KeyboardInterrupt):
         fit(model, prune, callbacks=[Break()])
     count = len(compiled(plain_cnn()).variables)
@@ -383,7 +385,7 @@ def test_fit_that_broke_off_leaves_nothing_behind_the_next():
 
 
 def test_initial_epoch_counts_from_where_fit_begins():
-    prune = ADPrune(prune_at=[2], rule=SMALL, verbose=0)
+    prune = ADPrune(schedule=[2], rule=SMALL, verbose=0)
     fit(compiled(plain_cnn()), prune, epochs=9, initial_epoch=6)
     assert [(e["start"], e["epochs"]) for e in prune.record] == [(0, 2), (2, 1)]
 
@@ -400,7 +402,7 @@ def test_layers_beside_the_graph_and_own_metrics_survive():
 
     plain = plain_cnn()
     model = compiled(Own(plain.input, plain.output))
-    history = fit(model, ADPrune(prune_at=[1], rule=SMALL, verbose=0), epochs=2)
+    history = fit(model, ADPrune(schedule=[1], rule=SMALL, verbose=0), epochs=2)
     assert "seen" in history.history
     assert model.seen in model.metrics
     assert layer_widths(model) != layer_widths(plain)
@@ -408,22 +410,25 @@ def test_layers_beside_the_graph_and_own_metrics_survive():
 
 def test_get_config():
     assert ADPrune().get_config()["weights"] == "inherit"
-    config = ADPrune(patience=3, prune_at=[4], seed=1).get_config()
+    config = ADPrune(schedule=[4], seed=1).get_config()
     assert ADPrune(**config).get_config() == config
-    assert config["prune_at"] == (4,)
+    assert config["schedule"] == Epochs((4,))
     assert config["rule"] == WidthRule()
 
 
 def test_silent(capsys):
-    fit(compiled(plain_cnn()), ADPrune(prune_at=[1], rule=SMALL, verbose=0), epochs=2)
+    fit(compiled(plain_cnn()), ADPrune(schedule=[1], rule=SMALL, verbose=0), epochs=2)
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"min_delta": -0.1}, "`min_delta`.*Received: min_delta=-0.1"),
-        ({"patience": 0}, "`patience`"),
+        (
+            {"schedule": "5,6"},
+            "`schedule` must be a Saturation, or the epochs.*Received: schedule='5,6'",
+        ),
+        ({"schedule": [0]}, "ints of at least 1. Received: 0"),
         ({"rule": 8}, "`rule` must be a WidthRule or None. Received: rule=8"),
         ({"sample_places": 0}, "`sample_places` must be an int of at least 1 or None. Received: .*=0"),
     ],

@@ -3,7 +3,7 @@ import itertools
 import pytest
 from absl import app, flags
 
-from adprune_keras.cli import command
+from adprune_keras.cli import command, flagfiles
 from adprune_keras.text import did_you_mean, printable
 
 
@@ -38,7 +38,7 @@ def test_flags_that_are_none(tmp_path):
     assert "Unknown command line flag 'b'" in refused("--b")
     assert "there is no such file. Received: " in refused(f"--flagfile={tmp_path / 'absent'}")
     (tmp_path / "small.flags").write_text("--a=2")
-    near = f"{tmp_path}/smal.flags. Did you mean 'small'? At hand: {tmp_path}/small.flags."
+    near = f"{tmp_path}/smal.flags. Did you mean 'small'? At hand: {tmp_path}/small.flags, cifar100_"
     assert near in refused(f"--flagfile={tmp_path / 'smal.flags'}")
     assert "--flagfile with no argument" in refused("--flagfile")
 
@@ -52,7 +52,7 @@ def test_flagfiles_that_are_none(tmp_path, monkeypatch):
         )
     path.write_bytes(b"\xff\xfe\x00")
     assert f"must be a text file. Received: {path}: 'utf-8'" in refused(f"--flagfile={path}")
-    monkeypatch.setattr(command, "_MOST_FLAGFILE", 5)
+    monkeypatch.setattr(flagfiles, "_MOST_FLAGFILE", 5)
     path.write_text("--a=22")
     assert "at most 5 bytes" in refused(f"--flagfile={path}")
 

@@ -58,7 +58,7 @@ def test_config(name, prepared, flags, tmp_path):
     where = [f"--data_dir={prepared}", f"--run_dir={tmp_path / 'run'}"]
     with flagsaver.flagsaver():
         flags(["adprune-train", f"--flagfile={CONFIGS / name}.flags", *short, *prune, *where])
-        train.train()
+        train.act()
     keras.utils.clear_session()
     found = read_run(tmp_path / "run")
     assert len(found.nets) == (2 if study else 1)

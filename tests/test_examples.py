@@ -28,7 +28,7 @@ def carry_out(code, name, **shorter):
 
 def test_digits(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    carry_out((EXAMPLES / "digits.py").read_text(), "digits.py", prune_at="[1]", epochs="3")
+    carry_out((EXAMPLES / "digits.py").read_text(), "digits.py", schedule="[1]", epochs="3")
     printed = capsys.readouterr().out
     assert "OPS reduction (paper count)" in printed and "OPS reduction (deployed count)" in printed
     assert (tmp_path / "digits" / "model.tflite").exists()
@@ -42,7 +42,7 @@ def test_the_notebook(tmp_path, monkeypatch, capsys):
         path = EXAMPLES / "digits.ipynb"
         cells = json.loads(path.read_text())["cells"]
         code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-        carry_out(code, "digits.ipynb", prune_at="[1]", epochs="3")
+        carry_out(code, "digits.ipynb", schedule="[1]", epochs="3")
     plt.close("all")
     assert "of the test images" in capsys.readouterr().out
     assert path.stat().st_size < 300_000

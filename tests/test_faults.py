@@ -58,7 +58,7 @@ def test_first_weight_that_is_not_finite(value):
 def failed_fit(x, y, model=None, **settings):
     """Fit with a prune planned after the second epoch; return model, callback, history and message."""
     model = model or compiled(plain_cnn())
-    prune = ADPrune(prune_at=[2], rule=WidthRule(min_width=2), verbose=0, **settings)
+    prune = ADPrune(schedule=[2], rule=WidthRule(min_width=2), verbose=0, **settings)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         history = model.fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[prune])
@@ -165,7 +165,7 @@ def fit_dead(model, prune):
 
 
 def test_dead_layer_is_named_once_and_shrinks_to_the_floor():
-    model, prune = dead("conv2"), ADPrune(prune_at=[2], rule=WidthRule(min_width=3), verbose=0)
+    model, prune = dead("conv2"), ADPrune(schedule=[2], rule=WidthRule(min_width=3), verbose=0)
     said = fit_dead(model, prune)
     assert len(said) == 1
     assert said[0].startswith(
@@ -177,12 +177,12 @@ def test_dead_layer_is_named_once_and_shrinks_to_the_floor():
 
 def test_network_that_is_dead_throughout_is_not_pruned():
     model = dead("conv1", "conv2", "hidden")
-    prune = ADPrune(prune_at=[2], verbose=0)
+    prune = ADPrune(schedule=[2], verbose=0)
     assert len(fit_dead(model, prune)) == 1
     assert layer_widths(model) == layer_widths(plain_cnn())
     (entry,) = prune.record
     assert entry["logs"]["activation_density"] == [0, 0, 0, 0]
     assert (entry["outcome"], entry["reason"]) == (
         "final",
-        "prune_at names epoch 2, but no ReLU lets anything through",
+        "epoch 2 is in the schedule, but no ReLU lets anything through",
     )

@@ -17,7 +17,7 @@ numpy = keras.ops.convert_to_numpy
 
 @pytest.fixture(params=["random", "inherit"])
 def prune(request):
-    return ADPrune(prune_at=[1, 2], weights=request.param, rule=SMALL, verbose=0)
+    return ADPrune(schedule=[1, 2], weights=request.param, rule=SMALL, verbose=0)
 
 
 def went_through(prune, history, model):
@@ -212,7 +212,7 @@ def test_frozen_layers():
     model.get_layer("backbone").trainable = False
     with pytest.raises(ValueError, match=r"not trainable: \['backbone/conv1', 'backbone/bn'"):
         compiled(model).fit(X, Y, callbacks=[ADPrune(weights="random", verbose=0)], verbose=0)
-    prune = ADPrune(prune_at=[1], weights="inherit", rule=SMALL, verbose=0)
+    prune = ADPrune(schedule=[1], weights="inherit", rule=SMALL, verbose=0)
     compiled(model).fit(X, Y, epochs=2, callbacks=[prune], verbose=0)
     assert not model.get_layer("backbone").trainable
     assert len(model.trainable_variables) == 4  # of "top" and the last layer
@@ -222,7 +222,7 @@ def test_frozen_layers():
 def test_coupled_shortcuts():
     model = compiled(models.ResNet18(input_shape=(8, 8, 1), classes=4, widths=[6] * 17))
     names = [x.name for x in model.layers]
-    prune = ADPrune(prune_at=[1], shortcuts="couple", weights="inherit", rule=SMALL, verbose=0)
+    prune = ADPrune(schedule=[1], shortcuts="couple", weights="inherit", rule=SMALL, verbose=0)
     model.fit(X, Y, epochs=2, callbacks=[prune], verbose=0)
     assert [x.name for x in model.layers] == names
     ends = ("stem_conv", "stage1_block1_conv2", "stage1_block2_conv2")
@@ -233,19 +233,19 @@ def test_coupled_shortcuts():
 
 def test_budget_ends_pruning():
     model = compiled(plain_cnn(16))
-    prune = ADPrune(prune_at=[1, 2, 3], rule=SMALL, target_ops_reduction=2.0, verbose=0)
+    prune = ADPrune(schedule=[1, 2, 3], rule=SMALL, target=2.0, verbose=0)
     model.fit(X, Y, epochs=4, callbacks=[prune], verbose=0)
     reductions = [e["ops_reduction"]["deployed"] for e in prune.record]
     assert len(reductions) == 2
     assert 1.8 < reductions[1] <= 2.0
-    assert prune.record[0]["reason"] == "prune_at names epoch 1; target_ops_reduction=2 is reached"
+    assert prune.record[0]["reason"] == "epoch 1 is in the schedule; target=2 is reached"
     assert prune.final
 
 
 def test_layers_under_exclude_keep_their_width():
     model = compiled(plain_cnn())
     rule = WidthRule(min_width=1, exclude=["conv.*"])
-    model.fit(X, Y, epochs=2, callbacks=[ADPrune(prune_at=[1], rule=rule, verbose=0)], verbose=0)
+    model.fit(X, Y, epochs=2, callbacks=[ADPrune(schedule=[1], rule=rule, verbose=0)], verbose=0)
     widths = layer_widths(model)
     assert (widths["conv1"], widths["conv2"]) == (8, 8)
     assert widths["hidden"] < 16
@@ -294,7 +294,7 @@ def test_what_stays_or_is_not_exact_is_said_once():
     [
         ({"weights": "kept"}, "`weights` must be one of .*Received: weights='kept'"),
         ({"shortcuts": "cut"}, "`shortcuts` must be one of .*Received: shortcuts='cut'"),
-        ({"target_ops_reduction": 1}, "`target_ops_reduction` must be a number above 1.*=1"),
+        ({"target": 1}, "`target` must be a number above 1.*=1"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -211,7 +211,7 @@ def test_weights_and_slots_are_the_slices_they_came_from(name):
     """Bit for bit, and the optimizer's counters and learning rate go on."""
     model = plain_cnn(8)
     model.compile(OPTIMIZERS[name](), "sparse_categorical_crossentropy", jit_compile=False)
-    prune = ADPrune(prune_at=[3], weights="inherit", rule=SMALL, verbose=0)
+    prune = ADPrune(schedule=[3], weights="inherit", rule=SMALL, verbose=0)
     shot = Snapshot(2)  # after 15 steps: in the middle of what gradient accumulation gathers
     model.fit(*images(40), batch_size=8, epochs=4, callbacks=[prune, shot], verbose=0)
     stay = {
@@ -256,7 +256,7 @@ def test_state_of_an_unknown_form_starts_afresh_and_says_so():
 
     model = plain_cnn(8)
     model.compile(Odd(0.1), "sparse_categorical_crossentropy", jit_compile=False)
-    prune = ADPrune(prune_at=[1], weights="inherit", rule=SMALL, verbose=0)
+    prune = ADPrune(schedule=[1], weights="inherit", rule=SMALL, verbose=0)
     with pytest.warns(UserWarning, match="Odd starts afresh in part.*norm_0"):
         model.fit(*images(40), epochs=2, callbacks=[prune], verbose=0)
 
@@ -270,7 +270,7 @@ def test_next_step_by_hand(name):
         norm.trainable = False  # so that one batch has one gradient, whatever came before
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9) if name == "sgd" else keras.optimizers.Adam(0.01)
     model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False)
-    prune, shot = ADPrune(prune_at=[3], weights="inherit", rule=SMALL, verbose=0), Snapshot(2)
+    prune, shot = ADPrune(schedule=[3], weights="inherit", rule=SMALL, verbose=0), Snapshot(2)
     model.fit(x, y, batch_size=16, epochs=4, shuffle=False, callbacks=[prune, shot], verbose=0)
     weights, slots, scalars = shot.after
     assert scalars["_iterations"] == 3

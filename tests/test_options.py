@@ -1,13 +1,15 @@
 """What `adprune-train --help` and `--list` say."""
 
+import dataclasses
 import inspect
+import re
 
 import pytest
 from absl import flags
 from toys import flags_of
 
 from adprune_keras import ADPrune, models
-from adprune_keras.cli import command, options, train
+from adprune_keras.cli import command, train
 from adprune_keras.cli.listing import what_there_is
 from adprune_keras.prune.widths import WidthRule
 
@@ -21,7 +23,7 @@ def groups():
 
 def test_every_flag_of_a_run_is_in_the_help_once(groups):
     shown = [member.name for members in groups.values() for member in members]
-    own = {f.name for f in flags.FLAGS.get_key_flags_for_module(options)} - {"progress"}
+    own = {field.name for kind in train.KINDS for field in dataclasses.fields(kind)} | {"list"}
     assert len(shown) == len(set(shown)) and set(shown) == own
     text = command.help_text(train.__doc__, groups)
     assert len(text.splitlines()) < 130
@@ -52,21 +54,22 @@ def test_no_default_is_left_unexplained(groups):
 
 def test_defaults_are_those_of_the_callback(groups):
     ours = inspect.signature(ADPrune).parameters
-    for name in ("min_delta", "patience", "min_epochs", "prune_at", "max_prunes", "final_epochs"):
+    for name in ("rho", "patience", "min_epochs", "max_prunes", "final_epochs", "rollback"):
+        assert flags.FLAGS[name].default == getattr(ADPrune().schedule, name)
+    for name in ("weights", "shortcuts", "target", "sample_places"):
         assert flags.FLAGS[name].default == ours[name].default
-    for name in ("rollback", "weights", "shortcuts", "target_ops_reduction"):
-        assert flags.FLAGS[name].default == ours[name].default
+    assert flags.FLAGS["prune_at"].default is None and ours["schedule"].default is None
     for name in ("min_width", "round_to", "max_shrink", "include", "exclude"):
         assert flags.FLAGS[name].default == getattr(WidthRule(), name)
 
 
 def test_list_shows_data_sets_networks_and_the_flagfiles_at_hand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "digits.flags" in what_there_is()  # of the clone
+    assert re.search(r"\n  digits +The quick start", what_there_is())  # of the package
     (tmp_path / "configs" / "folder.flags").mkdir(parents=True)
     (tmp_path / "configs" / "mine.flags").write_text("# My own\x1b[2J. More.\n--epochs=3\n")
     text = what_there_is()
-    assert "  configs/mine.flags  My own [2J\n" in text + "\n"
+    assert "  configs/mine.flags           My own [2J\n" in text + "\n"
     assert "folder.flags" not in text and "digits.flags" not in text
     assert "  VGG19        16 widths, 64 to 512\n" in text
     assert all(name in text for name in (*models.NETWORKS, "digits", "cifar100", "tiny_imagenet"))

@@ -22,7 +22,7 @@ DIGITS = ("--network=VGG11", "--width_scale=0.0625", "--dataset=digits", "--exam
 
 def half(model, **settings):
     prune = ADPrune(rule=WidthRule(min_width=1), **settings)
-    return plan(model, prune, assumed_densities(model, prune.shortcuts, 0.5))
+    return plan(model, prune, assumed_densities(model, prune.pruning.shortcuts, 0.5))
 
 
 def test_a_plan_on_paper():
@@ -67,16 +67,16 @@ def test_layers_that_share_channels():
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"weights": "random"}, {"shortcuts": "couple"}, {"target_ops_reduction": 1.5}],
+    [{}, {"weights": "random"}, {"shortcuts": "couple"}, {"target": 1.5}],
 )
 def test_a_plan_is_what_resize_builds(settings):
     """Rows, projections that a cut makes necessary, and totals: layer by layer, from real densities."""
     model = models.ResNet18(input_shape=(8, 8, 1), classes=4, widths=[9] * 17)
     prune = ADPrune(**settings)
-    densities = activation_density(model, images(20)[0], shortcuts=prune.shortcuts)
+    densities = activation_density(model, images(20)[0], shortcuts=prune.pruning.shortcuts)
     found = plan(model, prune, densities)
-    options = {k: v for k, v in settings.items() if k != "target_ops_reduction"}
-    if prune.weights == "inherit":
+    options = {k: v for k, v in settings.items() if k != "target"}
+    if prune.pruning.weights == "inherit":
         options |= {"weights": "inherit", "densities": densities}
     built = cost(resize(model, found.widths, **options))
 

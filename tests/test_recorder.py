@@ -29,7 +29,7 @@ def kinds(directory):
 
 
 def small(*epochs):
-    return ADPrune(prune_at=list(epochs), rule=WidthRule(min_width=2), verbose=0)
+    return ADPrune(schedule=list(epochs), rule=WidthRule(min_width=2), verbose=0)
 
 
 def test_a_line_for_each_start_epoch_and_end(tmp_path):

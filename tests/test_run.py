@@ -9,6 +9,7 @@ from toys import header, net_entry
 
 from adprune_keras.files import limits
 from adprune_keras.files.atomic import TEMPORARY, atomic, tidy, write_text
+from adprune_keras.prune.schedule import Epochs
 from adprune_keras.record.directory import (
     check_directory,
     create_directory,
@@ -19,7 +20,8 @@ from adprune_keras.record.directory import (
 )
 from adprune_keras.record.entry import add_epoch, epoch_entry
 from adprune_keras.record.entry import net_entry as as_recorded
-from adprune_keras.record.lines import append_record, read_record, read_run, run_settings, write_record
+from adprune_keras.record.lines import append_record, read_record, read_run, run_flags, write_record
+from adprune_keras.train.settings import Run
 
 
 def test_atomic_write_replaces_whole_files_only(tmp_path):
@@ -145,8 +147,10 @@ def test_record_of_the_first_version_is_readable(tmp_path):
     (tmp_path / "record.jsonl").write_text(FIRST_VERSION)
     found = read_run(tmp_path)
     assert (found.nets[0]["widths"], found.result["fit_seconds"]) == ({"conv": 4}, 6.5)
-    values = run_settings(found)  # what it does not say is at its default
-    assert (values.network, values.batch_size, values.download) == ("VGG11", 128, False)
+    values = run_flags(found)  # what it does not say is at its default
+    run = Run.of(values)
+    assert (run.network.network, run.training.batch_size, run.source.download) == ("VGG11", 128, False)
+    assert run.schedule == Epochs((2,))
 
 
 def test_epoch_that_does_not_measure_all_leaves_a_gap():
@@ -314,8 +318,8 @@ def test_what_a_killed_write_left_goes_and_nothing_behind_it(tmp_path):
 
 def test_a_record_starts_no_download(tmp_path):
     write_record(tmp_path, [header(download=True, data_dir="/data"), net_entry()])
-    values = run_settings(read_run(tmp_path))
-    assert (values.download, values.data_dir) == (False, "/data")
+    values = run_flags(read_run(tmp_path))
+    assert (values["download"], values["data_dir"]) == (False, "/data")
     write_record(tmp_path, [header(data_dir="gs://theirs/data"), net_entry()])
     with pytest.raises(ValueError, match="read from this machine.*gs://theirs/data"):
-        run_settings(read_run(tmp_path))
+        run_flags(read_run(tmp_path))

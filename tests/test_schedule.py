@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -8,7 +9,8 @@ from adprune_keras.prune.schedule import (
     ROLLBACK,
     STOP,
     TRAIN,
-    Schedule,
+    Saturation,
+    as_schedule,
     decide,
     is_last,
     profile,
@@ -25,9 +27,16 @@ CONSTANT = [0.4] * 6
 NAN = [0.5, 0.45, float("nan"), 0.4, 0.4, float("nan"), 0.4]
 
 
+def made(**settings):
+    """The schedule of some settings: with `prune_at` that names epochs."""
+    if "prune_at" not in settings:
+        return Saturation(**settings)
+    return dataclasses.replace(as_schedule(settings.pop("prune_at")), **settings)
+
+
 def first_decision(series, epochs=100, net=0, **settings):
     """Return (epoch count, action) of the first decision that is not to train on."""
-    schedule = Schedule(**({"min_epochs": 1} | settings))
+    schedule = made(**({} if "prune_at" in settings else {"min_epochs": 1}) | settings)
     for done in range(1, len(series) + 1):
         decision = decide(schedule, series[:done], net, done, epochs)
         if decision.action != TRAIN:
@@ -41,9 +50,9 @@ def first_decision(series, epochs=100, net=0, **settings):
         (CONVEX, {}, (8, PRUNE)),  # 0.0005, 0.0005 after epochs 7 and 8
         (CONVEX, {"patience": 1}, (7, PRUNE)),
         (CONVEX, {"patience": 3}, (9, PRUNE)),
-        (CONVEX, {"min_delta": 0.011}, (6, PRUNE)),  # 0.01 and 0.005
+        (CONVEX, {"rho": 0.011}, (6, PRUNE)),  # 0.01 and 0.005
         (CONVEX, {"min_epochs": 9}, (9, PRUNE)),
-        (CONVEX, {"min_delta": 1e-4}, None),
+        (CONVEX, {"rho": 1e-4}, None),
         (FLAT, {}, (3, PRUNE)),
         (CONSTANT, {}, (3, PRUNE)),
         (NOISY, {}, None),
@@ -82,7 +91,7 @@ def test_too_late_to_prune_keeps_the_net():
     assert first_decision(CONSTANT, epochs=5) == (3, KEEP)
     assert first_decision(CONSTANT, epochs=10, final_epochs=7) == (3, PRUNE)
     assert first_decision(CONSTANT, epochs=10, final_epochs=8) == (3, KEEP)
-    reason = decide(Schedule(min_epochs=1), CONSTANT[:3], 0, 3, 5).reason
+    reason = decide(Saturation(min_epochs=1), CONSTANT[:3], 0, 3, 5).reason
     assert reason.endswith("but 2 epochs are left and the final net needs 3")
 
 
@@ -94,54 +103,54 @@ def test_prune_at_replaces_rho_and_delta():
 
 
 def test_final_net_trains_its_cycle_and_stops():
-    schedule = Schedule(final_epochs=3)
+    schedule = Saturation(final_epochs=3)
     actions = [decide(schedule, CONSTANT, 1, done, 20, 10).action for done in (11, 12, 13)]
     assert actions == [TRAIN, TRAIN, STOP]
-    assert decide(Schedule(), CONSTANT, 1, 19, 20, final_since=10).action == TRAIN
+    assert decide(Saturation(), CONSTANT, 1, 19, 20, final_since=10).action == TRAIN
 
 
 def test_max_prunes():
     assert first_decision(CONSTANT, max_prunes=0) == (1, KEEP)
     assert first_decision(CONSTANT, net=1, max_prunes=2) == (3, PRUNE)
-    assert is_last(Schedule(max_prunes=1), prunes=1, done=10, epochs=100)
-    assert not is_last(Schedule(max_prunes=2), prunes=1, done=10, epochs=100)
+    assert is_last(Saturation(max_prunes=1), prunes=1, done=10, epochs=100)
+    assert not is_last(Saturation(max_prunes=2), prunes=1, done=10, epochs=100)
 
 
 def test_is_last_when_no_prune_fits_any_more():
-    schedule = Schedule(min_epochs=10)  # half of 60 must be left, so the last prune is at 30
+    schedule = Saturation(min_epochs=10)  # half of 60 must be left, so the last prune is at 30
     assert not is_last(schedule, prunes=1, done=20, epochs=60)
     assert is_last(schedule, prunes=1, done=21, epochs=60)
-    assert is_last(Schedule(prune_at=[5, 9]), prunes=2, done=9, epochs=60)
-    assert not is_last(Schedule(prune_at=[5, 9]), prunes=1, done=5, epochs=60)
+    assert is_last(made(prune_at=[5, 9]), prunes=2, done=9, epochs=60)
+    assert not is_last(made(prune_at=[5, 9]), prunes=1, done=5, epochs=60)
 
 
 def test_why_never():
-    assert why_never(Schedule(), 20) is None
-    assert why_never(Schedule(), 19).startswith(
+    assert why_never(Saturation(), 20) is None
+    assert why_never(Saturation(), 19).startswith(
         "epochs=19 is too few to prune: AE is watched for at least 10 epochs"
     )
-    assert "Train for 20 epochs or more" in why_never(Schedule(), 19)
-    assert "Train for 25 epochs or more" in why_never(Schedule(final_epochs=15), 24)
-    assert "prune_at=[8] leaves no epoch" in why_never(Schedule(prune_at=[8]), 8)
-    assert why_never(Schedule(prune_at=[8]), 9) is None
+    assert "Train for 20 epochs or more" in why_never(Saturation(), 19)
+    assert "Train for 25 epochs or more" in why_never(Saturation(final_epochs=15), 24)
+    assert "schedule=[8] leaves no epoch" in why_never(made(prune_at=[8]), 8)
+    assert why_never(made(prune_at=[8]), 9) is None
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"min_delta": -1e-3}, "`min_delta` is a change of AE.*Received: min_delta=-0.001"),
-        ({"min_delta": 0}, "Received: min_delta=0"),
-        ({"min_delta": "a"}, "Received: min_delta='a'"),
+        ({"rho": -1e-3}, "`rho` is a change of AE.*Received: rho=-0.001"),
+        ({"rho": 0}, "Received: rho=0"),
+        ({"rho": "a"}, "Received: rho='a'"),
         ({"patience": 0}, "`patience` must be an int of at least 1. Received: patience=0"),
         ({"patience": 1.5}, "Received: patience=1.5"),
         ({"min_epochs": 0}, "`min_epochs` must be an int of at least 1"),
         ({"max_prunes": -1}, "`max_prunes` must be an int of at least 0"),
         ({"final_epochs": 0}, "`final_epochs` must be an int of at least 1"),
-        ({"prune_at": []}, r"rising order, such as \[25\].*Received: prune_at=\[\]"),
+        ({"prune_at": []}, r"rising order, such as \[25\].*Received: schedule=\[\]"),
         ({"prune_at": [9, 5]}, "rising order"),
-        ({"prune_at": [0]}, "`prune_at` must be an int of at least 1. Received: prune_at=0"),
+        ({"prune_at": [0]}, "must be ints of at least 1. Received: 0"),
     ],
 )
 def test_bad_settings(settings, message):
     with pytest.raises(ValueError, match=message):
-        Schedule(**settings)
+        made(**settings)

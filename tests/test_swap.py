@@ -10,6 +10,7 @@ from adprune_keras import ADPrune, WidthRule, resize
 from adprune_keras.live.exchange import _GRAPH, Net, current_net, swap
 from adprune_keras.live.meter import _Sums
 from adprune_keras.live.optimizer import optimizer_recipe
+from adprune_keras.prune.schedule import Epochs
 
 BACKEND = keras.backend.backend()
 
@@ -57,7 +58,7 @@ def test_optimizer_recipe_passes_on_a_schedule_of_the_users_own():
 def train_through_prunes(model, prunes, *others):
     x, y = images(40)
     epochs = list(range(1, prunes + 1))
-    prune = ADPrune(prune_at=epochs, final_epochs=1, rule=WidthRule(max_shrink=0.05), verbose=0)
+    prune = ADPrune(schedule=Epochs(tuple(epochs), 1), rule=WidthRule(max_shrink=0.05), verbose=0)
     callbacks = [prune, *others]
     model.fit(x, y, batch_size=20, epochs=prunes + 1, verbose=0, callbacks=callbacks)
     assert len(prune.record) == prunes + 1

@@ -162,7 +162,7 @@ def test_what_the_commands_refuse(finished, tmp_path):
         train(f"--run_dir={directory}"): "already holds a run",
         train(new, f"--dataset={tmp_path / 'bad.npz'}"): "An .npz data set holds the arrays",
         train(new, "--widths=8,8"): "VGG19 has 16 layers that own a width",
-        train(new, "--min_delta=-1"): "`min_delta` is a change of AE",
+        train(new, "--rho=-1"): "`rho` is a change of AE",
         train(new, "--network=VGG9"): "value should be one of <VGG11|",
         train(new, "--dataset=cifar01"): "'cifar01', which is none of them. Did you mean 'cifar10'",
         export(f"--run_dir={tmp_path / 'empty'}"): "is not a run directory",

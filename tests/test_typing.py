@@ -17,7 +17,7 @@ from adprune_keras.backup.callback import Backup
 
 ROOT = pathlib.Path(__file__).parent.parent
 CALLED_BY_USERS = {
-    **{name: thing for name, thing in vars(adprune_keras).items() if not name.startswith("_")},
+    **{name: thing for name in adprune_keras.__all__ for thing in [getattr(adprune_keras, name)]},
     **{name: thing for name, thing in vars(models).items() if name in models.NETWORKS},
     "default_widths": models.default_widths,
     "export_model": export.export_model,
@@ -36,7 +36,7 @@ from adprune_keras.export import export_model
 
 model = models.ResNet18(input_shape=(32, 32, 3), classes=4, widths={"stem_conv": 8})
 images = np.zeros((4, 32, 32, 3), "float32")
-prune = ADPrune(prune_at=range(2, 7), rule=WidthRule(exclude=["stem_.*"]), backup_dir="b")
+prune = ADPrune(schedule=range(2, 7), rule=WidthRule(exclude=["stem_.*"]), backup_dir="b")
 reveal_type(prune.record)
 reveal_type(prune.final)
 reveal_type(prune.planned_epochs)
@@ -53,7 +53,7 @@ reveal_type(WidthRule()(64, 0.5))
 resize(model, {"stem_conv": 8}, weights="inherit", densities=densities, shortcuts="couple")
 
 ADPrune(0.1)  # type: ignore[call-arg]
-ADPrune(min_delta="small")  # type: ignore[arg-type]
+ADPrune(target="small")  # type: ignore[arg-type]
 ADPrune(weights="all")  # type: ignore[arg-type]
 ADPrune(patiense=2)  # type: ignore[call-arg]
 resize(model, {"stem_conv": "8"})  # type: ignore[dict-item]

@@ -16,6 +16,7 @@ import numpy as np
 from adprune_keras.backup import store
 from adprune_keras.backup.identity import layers_of, optimizer_of
 from adprune_keras.backup.random_state import random_state, set_random_state
+from adprune_keras.backup.sigterm import TERMINATED
 from adprune_keras.files.atomic import tidy
 from adprune_keras.files.lock import Lock
 from adprune_keras.live import devices
@@ -23,8 +24,6 @@ from adprune_keras.live.callback_state import callback_state, check_callback_sta
 from adprune_keras.live.keras_private import scope
 from adprune_keras.live.loop import siblings, skip_steps, start_from
 from adprune_keras.text import plain
-
-TERMINATED = 128 + signal.SIGTERM  # 143: the exit code after SIGTERM, as shells report it
 
 
 class Backup(keras.callbacks.Callback):

@@ -11,7 +11,7 @@ import textwrap
 
 from absl import app, flags, logging
 
-from adprune_keras.cli.flagfiles import check_flagfiles
+from adprune_keras.cli.flagfiles import by_name, check_flagfiles
 from adprune_keras.files.quiet import quiet_libraries
 from adprune_keras.text import did_you_mean
 
@@ -113,6 +113,7 @@ def parse(argv):
         list of str, the arguments that are no flags.
     """
     try:
+        argv = [argv[0], *by_name(argv[1:])]
         check_flagfiles(argv[1:], 0)
         return flags.FLAGS(argv)
     except (flags.Error, ValueError, OSError, RecursionError) as e:

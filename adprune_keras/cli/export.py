@@ -4,13 +4,16 @@ Exit status: 0, all files verified and written; 1, nothing exported (flags, inpu
 failed its checks and was not written, the others were.
 """
 
-from absl import app, flags
+import contextlib
+import sys
+
+from absl import app, flags, logging
 
 from adprune_keras.cli import command
-from adprune_keras.export import jobs
-from adprune_keras.export.formats import FORMATS
+from adprune_keras.export.formats import FORMATS, resolve
 
 FLAGS = flags.FLAGS
+FAILED = 2  # exit status
 _FORMATS = "; ".join(f"{name}: {form.about}" for name, form in FORMATS.items())
 
 
@@ -77,6 +80,28 @@ def _act():
         "pixel_input": FLAGS.pixel_input,
         "accuracy_points": FLAGS.accuracy_points,
     }
+    resolve(FLAGS.formats)
+    command.load_libraries()
+    from adprune_keras.export import jobs
+
+    with exit_if_refused():
+        _carry_out(jobs, options)
+
+
+@contextlib.contextmanager
+def exit_if_refused():
+    """Run an export; where a file failed its checks, say so and exit with status 2."""
+    from adprune_keras.export.verify import VerificationError
+
+    logging.set_verbosity(logging.ERROR)  # the converters narrate; what counts is checked
+    try:
+        yield
+    except VerificationError as e:
+        print(f"adprune-export: {e}", file=sys.stderr)
+        sys.exit(FAILED)
+
+
+def _carry_out(jobs, options):
     if FLAGS.run_dir:
         jobs.export_run(FLAGS.run_dir, FLAGS.formats, FLAGS.output_dir, FLAGS.latency, **options)
     else:
@@ -86,8 +111,7 @@ def _act():
 
 def main():
     """Entry point of `adprune-export`."""
-    groups = define_flags()
-    command.run("adprune-export", _act, groups)
+    command.run("adprune-export", _act, define_flags())
 
 
 if __name__ == "__main__":

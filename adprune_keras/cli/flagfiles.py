@@ -1,5 +1,6 @@
 """Flagfiles: those at hand, and what is refused."""
 
+import importlib.resources
 import os
 import pathlib
 import stat
@@ -7,26 +8,43 @@ import stat
 from adprune_keras.text import did_you_mean
 
 _MOST_FLAGFILE, _MOST_FLAGFILES = 1 << 20, 100  # bytes; how many
+_FLAGS = ("--flagfile", "-flagfile")
 
 
-def flagfiles():
-    """Return the flagfiles at hand, as sorted paths.
+def shipped():
+    """Return `{name: path}` of the flagfiles that come with the package."""
+    folder = pathlib.Path(str(importlib.resources.files("adprune_keras.configs")))
+    return {file.stem: file for file in sorted(folder.glob("*.flags"))}
 
-    Those of `configs/` in the working directory, or else of the clone that this package is imported
-    from; none where it was installed from elsewhere.
+
+def local():
+    """Return the flagfiles of `configs/` in the working directory, as sorted paths."""
+    return sorted(file for file in pathlib.Path("configs").glob("*.flags") if file.is_file())
+
+
+def by_name(arguments):
+    """Return arguments in which `--flagfile=NAME` is the path of a flagfile that comes with the package.
+
+    A file of that name in the working directory comes first.
     """
-    for folder in (pathlib.Path("configs"), pathlib.Path(__file__).resolve().parent.parent / "configs"):
-        if found := sorted(file for file in folder.glob("*.flags") if file.is_file()):
-            return found
-    return []
+    known, found = shipped(), list(arguments)
+    for at, argument in enumerate(arguments):
+        flag, equals, name = argument.partition("=")
+        if flag not in _FLAGS:
+            continue
+        where = at if equals else at + 1
+        name = name if equals else (*arguments, "")[at + 1]
+        if name in known and not os.path.isfile(name):
+            found[where] = f"{flag}={known[name]}" if equals else str(known[name])
+    return found
 
 
 def _no_flagfile(path):
     """Say that there is no such flagfile, and which there are."""
-    wanted = pathlib.Path(path)
-    beside = sorted(wanted.parent.glob("*.flags")) or flagfiles()
-    near = did_you_mean(wanted.stem, [file.stem for file in beside])
-    at_hand = f" At hand: {', '.join(map(str, beside))}." if beside else ""
+    wanted, known = pathlib.Path(path), shipped()
+    beside = sorted(wanted.parent.glob("*.flags")) or local()
+    near = did_you_mean(wanted.stem, [*(file.stem for file in beside), *known])
+    at_hand = f" At hand: {', '.join([*map(str, beside), *known])}."
     return ValueError(
         f"Unable to open flagfile: there is no such file. Received: {path}.{near}{at_hand}"
     )
@@ -39,7 +57,7 @@ def check_flagfiles(arguments, before, stack=()):
     """
     for at, argument in enumerate(arguments):
         flag, equals, path = argument.strip().partition("=")
-        if flag not in ("--flagfile", "-flagfile"):
+        if flag not in _FLAGS:
             continue
         path = path if equals else (*arguments, "")[at + 1]
         path = os.path.expanduser(path.strip().strip("\"'"))

@@ -1,10 +1,9 @@
 """What `--list` shows: data sets, networks, flagfiles."""
 
 import itertools
-import pathlib
 
 from adprune_keras import models
-from adprune_keras.cli.flagfiles import flagfiles
+from adprune_keras.cli.flagfiles import local, shipped
 from adprune_keras.report import paper
 from adprune_keras.text import printable
 
@@ -13,7 +12,8 @@ def what_there_is():
     """Return the text of `--list`."""
     named = dict.fromkeys(study.dataset for study in paper.STUDIES.values())
     widths = {name: models.default_widths(name).values() for name in models.NETWORKS}
-    files = {_near(file): _headline(file) for file in flagfiles()}
+    files = {name: _headline(file) for name, file in shipped().items()}
+    files |= {str(file): _headline(file) for file in local()}
     blocks = {
         "Data sets (--dataset):": {
             "digits": "scikit-learn's handwritten digits, 8 x 8 pixels, 10 classes; always at hand",
@@ -25,21 +25,13 @@ def what_there_is():
         "Networks (--network):": {
             name: f"{len(found)} widths, {min(found)} to {max(found)}" for name, found in widths.items()
         },
-        "Flagfiles (--flagfile):": files
-        or {"none here": "a clone of the repository has the paper's studies in configs/"},
+        "Flagfiles (--flagfile):": files,
     }
     lines = []
     for title, entries in blocks.items():
         left = 2 + max(map(len, entries))
         lines += [title, *(f"  {name:<{left}}{about}" for name, about in entries.items()), ""]
     return "\n".join(lines).rstrip()
-
-
-def _near(path):
-    """A path as it is typed from here."""
-    path = path.absolute()
-    here = pathlib.Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _headline(file):

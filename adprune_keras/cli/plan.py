@@ -10,17 +10,14 @@ import sys
 
 from absl import app, flags
 
-from adprune_keras import data
-from adprune_keras.cli import command, options, show
-from adprune_keras.density.from_data import activation_density
+from adprune_keras.cli import command, options
+from adprune_keras.data.settings import Source
 from adprune_keras.files import limits
 from adprune_keras.files.atomic import atomic
-from adprune_keras.graph.groups import find_groups
-from adprune_keras.graph.rebuild import rebuild
-from adprune_keras.prune.callback import ADPrune
-from adprune_keras.prune.planning import assumed_densities, plan
-from adprune_keras.record.directory import load_model
-from adprune_keras.train import recipe
+from adprune_keras.prune.settings import Pruning
+from adprune_keras.prune.widths import WidthRule
+from adprune_keras.settings import from_values, ints
+from adprune_keras.train.settings import Network
 
 FLAGS = flags.FLAGS
 _ASSUMED = 0.5  # where batch normalisation starts AE
@@ -32,7 +29,7 @@ def define_flags():
     return {
         "Network (--model or --network)": [
             flags.DEFINE_string("model", None, "A .keras file: any Functional or Sequential CNN."),
-            *options.network(None),
+            *options.define(Network, defaults={"network": None}),
             flags.DEFINE_list(
                 "input_shape",
                 None,
@@ -47,7 +44,7 @@ def define_flags():
             ),
         ],
         "Densities": [
-            *options.dataset(None),
+            *options.define(Source, defaults={"dataset": None}),
             flags.DEFINE_integer(
                 "examples",
                 1000,
@@ -65,7 +62,7 @@ def define_flags():
                 1.0,
             ),
         ],
-        "What to prune": [*options.pruning(), options.target()],
+        "What to prune": options.define(Pruning, WidthRule, leave_out=("sample_places",)),
         "Output": [
             flags.DEFINE_string(
                 "output",
@@ -86,14 +83,24 @@ def define_flags():
     }
 
 
-def _model():
-    """The network that the flags describe, the data or `None`, and where both come from in words."""
+def _check_network():
+    """Refuse what follows from flags alone."""
     if bool(FLAGS.model) == bool(FLAGS.network):
         raise app.UsageError("Give either --model or --network.")
     if FLAGS.dataset and FLAGS.density is not None:
         raise app.UsageError("--density is assumed where there is no --dataset. Received: both.")
     if FLAGS.model and (FLAGS.input_shape or FLAGS.classes or FLAGS.widths or FLAGS.width_scale != 1):
         raise app.UsageError("--input_shape, --classes, --widths and --width_scale go with --network.")
+    from_values(Network, options.values(FLAGS, Network))
+    if FLAGS.density is not None and not math.isfinite(FLAGS.density):
+        raise ValueError(f"--density must be a number from 0 to 1. Received: {FLAGS.density}")
+
+
+def _model():
+    """The network that the flags describe, the data or `None`, and where both come from in words."""
+    from adprune_keras import data
+    from adprune_keras.record.directory import load_model
+
     images = None
     if FLAGS.dataset:
         images = data.load(
@@ -114,24 +121,28 @@ def _model():
 
 
 def _built(images):
-    shape = recipe.ints("input_shape", FLAGS.input_shape or ["32", "32", "3"])
+    from adprune_keras.train import recipe
+
+    shape = ints("input_shape", FLAGS.input_shape or ["32", "32", "3"])
     if max(shape, default=0) > _SIDE:
         raise ValueError(f"--input_shape takes at most {_SIDE} pixels a side. Received: {shape}")
     classes = FLAGS.classes or 10
     if images is not None:
         shape = images.input_shape if FLAGS.input_shape is None else tuple(shape)
         classes = images.classes if FLAGS.classes is None else FLAGS.classes
-    width = recipe.check_widths(FLAGS)[-1]
+    network = from_values(Network, options.values(FLAGS, Network))
+    width = network.resolved()[-1]
     limits.check_size(f"a classifier of {classes} classes", 4 * classes * width, limits.memory() // 2)
-    return recipe.build(FLAGS, tuple(shape), classes)
+    return recipe.build(network, tuple(shape), classes)
 
 
 def _densities(model, images):
     """The densities to plan by, and where they come from in words."""
+    from adprune_keras.density.from_data import activation_density
+    from adprune_keras.prune.planning import assumed_densities
+
     if images is None:
         density = _ASSUMED if FLAGS.density is None else FLAGS.density
-        if not math.isfinite(density):
-            raise ValueError(f"--density must be a number from 0 to 1. Received: {density}")
         found = assumed_densities(model, FLAGS.shortcuts, density, FLAGS.seed)
         return found, f"ASSUMED, {density:g} for every layer: no data was seen (--dataset measures)"
     wanted = [tuple(x.shape[1:]) for x in model.inputs]
@@ -160,30 +171,34 @@ def _check_output():
 def act():
     """Print the plan that the flags describe; write what --output names."""
     output = None if FLAGS.output is None else _check_output()
-    prune = ADPrune(
-        weights=FLAGS.weights,
-        shortcuts=FLAGS.shortcuts,
-        rule=recipe.width_rule(FLAGS),
-        target_ops_reduction=FLAGS.target_ops_reduction,
-    )
+    _check_network()
+    pruning = from_values(Pruning, options.values(FLAGS, Pruning))
+    rule = from_values(WidthRule, options.values(FLAGS, WidthRule))
+    from_values(Source, options.values(FLAGS, Source))
+    command.load_libraries()
+    from adprune_keras.cli import show
+    from adprune_keras.graph.groups import find_groups
+    from adprune_keras.graph.rebuild import rebuild
+    from adprune_keras.prune.callback import ADPrune
+    from adprune_keras.prune.planning import plan
+
     model, images, origin = _model()
     densities, source = _densities(model, images)
-    found = plan(model, prune, densities)
-    text = show.plan(found, f"{model.name} ({origin})", source, prune.weights)
+    found = plan(model, ADPrune(**vars(pruning), rule=rule), densities)
+    text = show.plan(found, f"{model.name} ({origin})", source, pruning.weights)
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding))
     if output is not None:
-        groups = find_groups(model, prune.shortcuts)
-        new = rebuild(model, groups, found.widths, prune.weights, densities, FLAGS.seed).model
+        groups = find_groups(model, pruning.shortcuts)
+        new = rebuild(model, groups, found.widths, pruning.weights, densities, FLAGS.seed).model
         with atomic(output) as temporary:
             new.save(temporary)
-        print(f"\nWrote {os.fspath(output)}: {show.WEIGHTS[prune.weights]}. Train it on.")
+        print(f"\nWrote {os.fspath(output)}: {show.WEIGHTS[pruning.weights]}. Train it on.")
 
 
 def main():
     """Entry point of `adprune-plan`."""
-    groups = define_flags()
-    command.run("adprune-plan", act, groups)
+    command.run("adprune-plan", act, define_flags())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Nothing is trained.
 from absl import flags
 
 from adprune_keras.cli import command
-from adprune_keras.report.write import write_report
 
 FLAGS = flags.FLAGS
 
@@ -22,6 +21,8 @@ def define_flags():
 
 
 def _report():
+    from adprune_keras.report.write import write_report  # it draws: that takes a second to load
+
     written = write_report(FLAGS.run_dir, FLAGS.output_dir)
     print((written[0].parent / "tables.md").read_text())
     print("\n".join(str(path) for path in written))

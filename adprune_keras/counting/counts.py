@@ -79,3 +79,20 @@ class Cost:
                 share = {name: value + before[name] for name, value in share.items()}
             found[row.layer] = {**share, "owns_width": row.owns_width}
         return found
+
+
+def reduction(baseline: Cost, pruned: Cost, count: Count, what: Literal["macs", "params"]) -> float:
+    """Return a figure of the baseline over that of the pruned network (Eq. 3).
+
+    Raises:
+        ValueError: unknown `count`, or a network with nothing to count.
+    """
+    if count not in COUNTS:
+        raise ValueError(f"`count` must be one of {COUNTS}. Received: count={count!r}")
+    before, after = (getattr(getattr(c, count), what) for c in (baseline, pruned))
+    if not after:
+        raise ValueError(
+            f"The pruned network has no {what} to count (count={count!r}): "
+            "it has no convolution that owns a width."
+        )
+    return before / after

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import keras
 
 from adprune_keras.counting.count import cost
-from adprune_keras.counting.counts import COUNTS, Cost, Count
+from adprune_keras.counting.counts import Cost, Count, reduction
 
 
 def ops_reduction(
@@ -50,24 +50,15 @@ def training_complexity(nets: Iterable[tuple[float, float]]) -> float:
     135.0
     """
     nets = list(nets)
-    for reduction, epochs in nets:
-        if not (reduction > 0 and epochs >= 0):
+    for saved, epochs in nets:
+        if not (saved > 0 and epochs >= 0):
             raise ValueError(
                 "Each net must be (reduction > 0, epochs >= 0). "
-                f"Received: ({reduction}, {epochs}) in nets={nets}"
+                f"Received: ({saved}, {epochs}) in nets={nets}"
             )
-    return float(sum(epochs / reduction for reduction, epochs in nets))
+    return float(sum(epochs / saved for saved, epochs in nets))
 
 
 def _reduction(baseline, pruned, count, what):
-    if count not in COUNTS:
-        raise ValueError(f"`count` must be one of {COUNTS}. Received: count={count!r}")
-    before, after = (
-        getattr(getattr(c if isinstance(c, Cost) else cost(c), count), what) for c in (baseline, pruned)
-    )
-    if not after:
-        raise ValueError(
-            f"The pruned network has no {what} to count (count={count!r}): "
-            "it has no convolution that owns a width."
-        )
-    return before / after
+    before, after = (c if isinstance(c, Cost) else cost(c) for c in (baseline, pruned))
+    return reduction(before, after, count, what)

@@ -14,6 +14,7 @@ import numpy as np
 
 from adprune_keras.data import resident
 from adprune_keras.data.batches import any_epoch, fits_on_device, scaled, test_batches, training_batches
+from adprune_keras.data.settings import AUGMENTATIONS
 from adprune_keras.data.sources.digits import digits
 from adprune_keras.data.sources.folders import folders
 from adprune_keras.data.sources.npz import npz
@@ -21,7 +22,6 @@ from adprune_keras.data.sources.tfds import tfds_images
 from adprune_keras.data.split import Split
 from adprune_keras.files import limits
 
-AUGMENTATIONS = ("auto", "none", "crop", "crop_flip")
 _STATISTICS_FROM = 10_000  # images; more move a mean or deviation by less than training notices
 _FOREVER = 1 << 62  # epochs
 _BATCHES = ("train", "epochs", "steps", "test", "sample")  # what of `Data` is no plain data

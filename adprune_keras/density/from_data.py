@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from adprune_keras.density.auxiliary import density_model, measured
 from adprune_keras.density.numbers import merge
-from adprune_keras.graph.groups import Shortcuts, find_groups
+from adprune_keras.graph.choices import Shortcuts
+from adprune_keras.graph.groups import find_groups
 from adprune_keras.graph.trace import Phase, as_functional
 
 

@@ -9,17 +9,15 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from math import lcm
-from typing import Literal, get_args
 
 import keras
 import numpy as np
 
+from adprune_keras.graph.choices import SHORTCUTS, Shortcuts
 from adprune_keras.graph.follow import follow
 from adprune_keras.graph.trace import trace
 from adprune_keras.graph.walk import GIVEN
 
-Shortcuts = Literal["project", "couple"]
-SHORTCUTS = get_args(Shortcuts)
 # A projection that `rebuild` inserts; where the branches of an Add tie in depth it is not the owner.
 PROJECTION = "_shortcut{}_conv"
 

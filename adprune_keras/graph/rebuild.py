@@ -4,19 +4,17 @@ import itertools
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import keras
 import numpy as np
 from keras import layers, ops, tree
 from numpy.typing import ArrayLike
 
+from adprune_keras.graph.choices import WEIGHTS, Shortcuts, Weights
 from adprune_keras.graph.cut import Cut, choose
-from adprune_keras.graph.groups import PROJECTION, Shortcuts, find_groups
+from adprune_keras.graph.groups import PROJECTION, find_groups
 from adprune_keras.graph.trace import as_functional, is_nested, tensors_in
 
-Weights = Literal["random", "inherit"]
-WEIGHTS = get_args(Weights)
 _POINTWISE = {3: layers.Conv1D, 4: layers.Conv2D, 5: layers.Conv3D}
 
 

@@ -7,8 +7,6 @@ import traceback
 
 import keras
 
-DISTRIBUTIONS = ("none", "mirrored", "data_parallel")
-
 
 def jit_compile(value="auto"):
     """Return what `compile(jit_compile=...)` takes: "true", "false" or "auto" as the flag defines it."""

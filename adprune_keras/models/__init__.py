@@ -8,13 +8,14 @@ string losses and the export stage can leave the softmax out. Pass `classifier_a
 for logits, with `from_logits=True` in the loss.
 """
 
-from collections.abc import Mapping, Sequence
-from types import ModuleType
-from typing import Protocol
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
-import keras
+from adprune_keras.models.plans import resnet_plan, vgg_plan
 
-from adprune_keras.models import resnet, vgg
+if TYPE_CHECKING:
+    import keras
 
 _ARGS = """
 
@@ -49,17 +50,18 @@ class Factory(Protocol):
         classes: int = 10,
         widths: Sequence[int] | Mapping[str, int] | None = None,
         classifier_activation: str | None = "softmax",
-    ) -> keras.Model:
+    ) -> "keras.Model":
         """Build the network; not compiled."""
 
 
-def _factory(name: str, family: ModuleType, doc: str) -> Factory:
+def _factory(name: str, family: str, plan: Callable[[str], dict[str, int]], doc: str) -> Factory:
     def factory(input_shape=(32, 32, 3), classes=10, widths=None, classifier_activation="softmax"):
-        return family.build(name, input_shape, classes, widths, classifier_activation)
+        built_by = importlib.import_module(f"adprune_keras.models.{family}")  # it needs Keras
+        return built_by.build(name, input_shape, classes, widths, classifier_activation)
 
     factory.__name__ = factory.__qualname__ = name
     factory.__annotations__ = Factory.__call__.__annotations__
-    factory.__doc__ = doc + _ARGS.format(name=name, count=len(family.plan(name)))
+    factory.__doc__ = doc + _ARGS.format(name=name, count=len(plan(name)))
     return factory
 
 
@@ -75,14 +77,16 @@ _RESNET = """{0} of He et al. (v1: ReLU after the addition), sized as in the pap
     Widths: the stem's, then those of each block's convolutions; a block's last one is the width
     of its output."""
 
-VGG11 = _factory("VGG11", vgg, _VGG.format("VGG-11"))
-VGG13 = _factory("VGG13", vgg, _VGG.format("VGG-13"))
-VGG16 = _factory("VGG16", vgg, _VGG.format("VGG-16"))
-VGG19 = _factory("VGG19", vgg, _VGG.format("VGG-19"))
-VGG19First8 = _factory("VGG19First8", vgg, _VGG.format("What section III-B leaves of VGG-19"))
-ResNet18 = _factory("ResNet18", resnet, _RESNET.format("ResNet-18"))
-ResNet34 = _factory("ResNet34", resnet, _RESNET.format("ResNet-34"))
-ResNet50 = _factory("ResNet50", resnet, _RESNET.format("ResNet-50 (bottleneck blocks)"))
+VGG11 = _factory("VGG11", "vgg", vgg_plan, _VGG.format("VGG-11"))
+VGG13 = _factory("VGG13", "vgg", vgg_plan, _VGG.format("VGG-13"))
+VGG16 = _factory("VGG16", "vgg", vgg_plan, _VGG.format("VGG-16"))
+VGG19 = _factory("VGG19", "vgg", vgg_plan, _VGG.format("VGG-19"))
+VGG19First8 = _factory(
+    "VGG19First8", "vgg", vgg_plan, _VGG.format("What section III-B leaves of VGG-19")
+)
+ResNet18 = _factory("ResNet18", "resnet", resnet_plan, _RESNET.format("ResNet-18"))
+ResNet34 = _factory("ResNet34", "resnet", resnet_plan, _RESNET.format("ResNet-34"))
+ResNet50 = _factory("ResNet50", "resnet", resnet_plan, _RESNET.format("ResNet-50 (bottleneck blocks)"))
 
 _FAMILIES = ((VGG11, VGG13, VGG16, VGG19, VGG19First8), (ResNet18, ResNet34, ResNet50))
 NETWORKS = {factory.__name__: factory for family in _FAMILIES for factory in family}
@@ -99,5 +103,4 @@ def default_widths(network: str) -> dict[str, int]:
     """
     if network not in NETWORKS:
         raise ValueError(f"Unknown network. Expected one of {list(NETWORKS)}. Received: {network}")
-    family = vgg if network.startswith("VGG") else resnet
-    return family.plan(network)
+    return vgg_plan(network) if network.startswith("VGG") else resnet_plan(network)

@@ -2,6 +2,39 @@
 
 from adprune_keras.graph.cut import check_width
 
+# Convolutions in each of the five stages, and the width that a stage starts from.
+VGG_STAGES = {"VGG11": (1, 1, 2, 2, 2), "VGG13": (2, 2, 2, 2, 2)}
+VGG_STAGES |= {"VGG16": (2, 2, 3, 3, 3), "VGG19": (2, 2, 4, 4, 4)}
+VGG_STAGES |= {"VGG19First8": (2, 2, 4, 0, 0)}
+_VGG_WIDTHS = (64, 128, 256, 512, 512)
+# Blocks in each of the four stages, and the width of each convolution of a block as a multiple of
+# the stage's width: two 3x3 (basic block) or 1x1, 3x3, 1x1 (bottleneck).
+RESNET_STAGES = {"ResNet18": (2, 2, 2, 2), "ResNet34": (3, 4, 6, 3), "ResNet50": (3, 4, 6, 3)}
+RESNET_BLOCKS = {"ResNet18": (1, 1), "ResNet34": (1, 1), "ResNet50": (1, 1, 4)}
+_RESNET_WIDTHS = (64, 128, 256, 512)
+
+
+def vgg_plan(network):
+    """Return `{layer name: default width}` of a VGG, in the order of the paper's Table I."""
+    return {
+        f"block{stage}_conv{i}": width
+        for stage, (depth, width) in enumerate(
+            zip(VGG_STAGES[network], _VGG_WIDTHS, strict=True), start=1
+        )
+        for i in range(1, depth + 1)
+    }
+
+
+def resnet_plan(network):
+    """Return `{layer name: default width}` of a ResNet, in the order of the paper's Table I."""
+    widths = {"stem_conv": _RESNET_WIDTHS[0]}
+    stages = zip(RESNET_STAGES[network], _RESNET_WIDTHS, strict=True)
+    for stage, (blocks, width) in enumerate(stages, start=1):
+        for block in range(1, blocks + 1):
+            for i, multiple in enumerate(RESNET_BLOCKS[network], start=1):
+                widths[f"stage{stage}_block{block}_conv{i}"] = width * multiple
+    return widths
+
 
 def resolve_widths(names, default, widths, network):
     """Merge what the user asked for into a plan's default widths.

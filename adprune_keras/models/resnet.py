@@ -4,30 +4,21 @@ import keras
 from keras import layers
 
 from adprune_keras.graph.rebuild import BATCH_NORM
-from adprune_keras.models.plans import check_input, resolve_widths
+from adprune_keras.models.plans import (
+    RESNET_BLOCKS,
+    RESNET_STAGES,
+    check_input,
+    resnet_plan,
+    resolve_widths,
+)
 
-# Blocks in each of the four stages, and the width of each convolution of a block as a multiple of
-# the stage's width: two 3x3 (basic block) or 1x1, 3x3, 1x1 (bottleneck).
-_STAGES = {"ResNet18": (2, 2, 2, 2), "ResNet34": (3, 4, 6, 3), "ResNet50": (3, 4, 6, 3)}
-_BLOCKS = {"ResNet18": (1, 1), "ResNet34": (1, 1), "ResNet50": (1, 1, 4)}
-_WIDTHS = (64, 128, 256, 512)
 _LARGE_IMAGE = 128
-
-
-def plan(network):
-    """Return `{layer name: default width}` of a ResNet, in the order of the paper's Table I."""
-    widths = {"stem_conv": _WIDTHS[0]}
-    for stage, (blocks, width) in enumerate(zip(_STAGES[network], _WIDTHS, strict=True), start=1):
-        for block in range(1, blocks + 1):
-            for i, multiple in enumerate(_BLOCKS[network], start=1):
-                widths[f"stage{stage}_block{block}_conv{i}"] = width * multiple
-    return widths
 
 
 def build(network, input_shape, classes, widths, classifier_activation):
     """Build the Functional model of `network`; the public factories document the arguments."""
     height, width, _ = shape = check_input(input_shape, classes)
-    defaults = plan(network)
+    defaults = resnet_plan(network)
     widths = resolve_widths(defaults, defaults.values(), widths, network)
     inputs = x = keras.Input(shape, name="image")
     large = min(height, width) >= _LARGE_IMAGE
@@ -35,8 +26,8 @@ def build(network, input_shape, classes, widths, classifier_activation):
     x = layers.ReLU(name="stem_relu")(x)
     if large:
         x = layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
-    kernels = (3, 3) if len(_BLOCKS[network]) == 2 else (1, 3, 1)
-    for stage, blocks in enumerate(_STAGES[network], start=1):
+    kernels = (3, 3) if len(RESNET_BLOCKS[network]) == 2 else (1, 3, 1)
+    for stage, blocks in enumerate(RESNET_STAGES[network], start=1):
         for block in range(1, blocks + 1):
             name = f"stage{stage}_block{block}"
             stride = 2 if stage > 1 and block == 1 else 1

@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike
 from adprune_keras.backup.callback import Backup
 from adprune_keras.counting.count import cost, cost_after
 from adprune_keras.counting.reductions import ops_reduction
+from adprune_keras.graph.choices import Shortcuts, Weights
 from adprune_keras.graph.cut import densest
-from adprune_keras.graph.groups import SHORTCUTS, Shortcuts, find_groups
-from adprune_keras.graph.rebuild import WEIGHTS, Weights, rebuild
+from adprune_keras.graph.groups import find_groups
+from adprune_keras.graph.rebuild import rebuild
 from adprune_keras.live.exchange import Net, current_net, swap
 from adprune_keras.live.keras_private import scope
 from adprune_keras.live.loop import time_first_step
@@ -31,12 +32,15 @@ from adprune_keras.prune.schedule import (
     ROLLBACK,
     STOP,
     Decision,
+    Epochs,
     Schedule,
+    as_schedule,
     decide,
     is_last,
     profile,
     why_never,
 )
+from adprune_keras.prune.settings import Pruning
 from adprune_keras.prune.target import within_budget
 from adprune_keras.prune.widths import WidthRule, next_widths
 from adprune_keras.record.entry import add_epoch, costs, open_entry
@@ -65,24 +69,10 @@ class ADPrune(keras.callbacks.Callback):
     is not finite and where first, and nothing is pruned. The model is left as that epoch made it.
 
     Args:
-        min_delta: float, rho: AE counts as saturated when its change from one epoch to the next is
-            below this. Defaults to 0.001, the paper's value.
-        patience: int, rho: consecutive changes that must be below `min_delta`. Defaults to 2, the
-            paper's "two or more consecutive epochs".
-        min_epochs: int, epochs that each net trains before rho is looked at. Defaults to 10: batch
-            normalisation holds AE near 0.5 at first, whatever the network learns. On a quarter-width
-            VGG-19 (10,000 CIFAR-10 images) the bare criterion is met at epoch 3, with test accuracy at
-            25% on its way to 63%.
-        prune_at: list of int or `None`, epochs after which to prune, counted from 1 over the whole
-            `fit` (the paper's fixed 25 for CIFAR-100 and TinyImageNet). It takes the place of both
-            rho and delta. Defaults to `None`.
-        max_prunes: int or `None`, prunes after which the net is final. Defaults to `None`.
-        final_epochs: int or `None`, epochs that the final net trains; then training stops. No net is
-            pruned when fewer are left. `fit(epochs=...)` is the ceiling. Defaults to `None`: to the
-            end of `fit`, of which half must be left, as the paper's final cycle is the longest.
-        rollback: bool, what delta does: `True` (default, the paper's choice of final nets) goes back
-            to the net before, with its weights and optimizer, and trains it on; `False` keeps the
-            current net.
+        target: float or `None`, an OPS reduction in the deployed count at which pruning ends: the prune
+            that would pass it is made smaller, and the net is final. Defaults to `None`.
+        schedule: when to prune. `None` (default) is `Saturation()`, the paper's rho and delta; a list of
+            int names the epochs after which to prune, counted from 1 over the whole `fit`.
         weights: `"inherit"` (default): the densest channels keep their weights and their state in the
             optimizer, whose counters and learning rate go on; see `resize`. `"random"` (the paper's):
             new weights, and an optimizer that starts afresh with its learning-rate schedule. The paper
@@ -92,9 +82,6 @@ class ADPrune(keras.callbacks.Callback):
             a 1x1 projection joins them; `"couple"`: one width for all that an Add ties together, and
             the topology stays.
         rule: `WidthRule`, how a density becomes a width. Defaults to `WidthRule()`.
-        target_ops_reduction: float or `None`, an OPS reduction in the deployed count at which pruning
-            ends: the prune that would pass it is made smaller, and the net is final. Defaults to
-            `None`.
         sample_places: int or `None`, activations are counted at about so many places of each map
             (H, W), spread over it and others in each image; `None`: at all. Defaults to 16: within
             0.001 of the exact AE of a layer over 4,000 images, at about 1% of a training step
@@ -112,7 +99,7 @@ class ADPrune(keras.callbacks.Callback):
             `net` (index), `start` and `epochs` (epoch counts), `widths`, `cost`, `ops_reduction`
             and `params_reduction` (against net0, both counts), `layer_costs` (`Cost.by_layer`), `logs`
             and `densities` (per epoch), `channel_densities` (its last epoch), `profile` (convex, flat
-            or concave: the slope of its AE, flat within `min_delta` an epoch), `outcome` (training,
+            or concave: the slope of its AE, flat within `rho` an epoch), `outcome` (training,
             pruned, rolled back, final or failed) and `reason`; `rebuild_seconds` (from the decision to
             the net in place) and `retrace_seconds` (its first step: tracing, compiling, and the step).
 
@@ -131,49 +118,25 @@ class ADPrune(keras.callbacks.Callback):
     def __init__(
         self,
         *,
-        min_delta: float = 1e-3,
-        patience: int = 2,
-        min_epochs: int = 10,
-        prune_at: int | Iterable[int] | None = None,
-        max_prunes: int | None = None,
-        final_epochs: int | None = None,
-        rollback: bool = True,
-        weights: Weights = "inherit",
-        shortcuts: Shortcuts = "project",
+        target: float | None = Pruning.target,
+        schedule: Schedule | int | Iterable[int] | None = None,
+        weights: Weights = Pruning.weights,
+        shortcuts: Shortcuts = Pruning.shortcuts,
         rule: WidthRule | None = None,
-        target_ops_reduction: float | None = None,
-        sample_places: int | None = 16,
+        sample_places: int | None = Pruning.sample_places,
         backup_dir: str | pathlib.Path | None = None,
         save_freq: int | None = None,
         seed: int | None = None,
         verbose: int = 1,
     ) -> None:
         super().__init__()
-        self.schedule = Schedule(
-            min_delta, patience, min_epochs, prune_at, max_prunes, final_epochs, rollback
-        )
+        self.schedule = as_schedule(schedule)
         if rule is not None and not isinstance(rule, WidthRule):
             raise ValueError(f"`rule` must be a WidthRule or None. Received: rule={rule!r}")
-        for name, value, known in (("weights", weights, WEIGHTS), ("shortcuts", shortcuts, SHORTCUTS)):
-            if value not in known:
-                raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
-        budget = target_ops_reduction
-        if budget is not None and not (isinstance(budget, int | float) and budget > 1):
-            raise ValueError(
-                "`target_ops_reduction` must be a number above 1 or None. "
-                f"Received: target_ops_reduction={budget!r}"
-            )
-        places = sample_places
-        if places is not None and not (isinstance(places, int) and places >= 1):
-            raise ValueError(
-                "`sample_places` must be an int of at least 1 or None. "
-                f"Received: sample_places={places!r}"
-            )
         self.rule = rule or WidthRule()
-        self.weights = weights
-        self.shortcuts = shortcuts
-        self.target_ops_reduction = budget
-        self.sample_places = places
+        self.pruning = Pruning(
+            target=target, weights=weights, shortcuts=shortcuts, sample_places=sample_places
+        )
         self.seed = seed
         self.verbose = verbose
         self.record: list[dict[str, Any]] = []
@@ -202,12 +165,9 @@ class ADPrune(keras.callbacks.Callback):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {
-            **vars(self.schedule),
-            "weights": self.weights,
-            "shortcuts": self.shortcuts,
+            **vars(self.pruning),
+            "schedule": self.schedule,
             "rule": self.rule,
-            "target_ops_reduction": self.target_ops_reduction,
-            "sample_places": self.sample_places,
             "backup_dir": None if self.backup is None else str(self.backup.directory),
             "save_freq": None if self.backup is None else self.backup.save_freq,
             "seed": self.seed,
@@ -232,7 +192,7 @@ class ADPrune(keras.callbacks.Callback):
         Example:
         >>> prune.plan(model, activation_density(model, x_train))["ops_reduction"]["deployed"]
         """
-        groups = find_groups(model, self.shortcuts)
+        groups = find_groups(model, self.pruning.shortcuts)
         baseline = cost(model)
         widths, _ = self._next_widths(groups, densities, baseline)
         owners = find_groups(model).owners()
@@ -244,7 +204,8 @@ class ADPrune(keras.callbacks.Callback):
     def settings(self):
         """Return the arguments that a run which goes on must have begun with, as plain data."""
         config = {k: v for k, v in self.get_config().items() if k not in _NOT_OF_THE_RUN}
-        return config | {"rule": vars(self.rule)}
+        schedule, rule = config.pop("schedule"), config.pop("rule")
+        return {"schedule": type(schedule).__name__, **vars(schedule), **vars(rule), **config}
 
     def get_state(self):
         """Return what the callback knows, as plain data, for `set_state`; no variable's value."""
@@ -292,8 +253,8 @@ class ADPrune(keras.callbacks.Callback):
                 "ADPrune needs a compiled model: call `model.compile(...)` before `fit`. "
                 f"Received: model={self.model.name!r}, not compiled"
             )
-        self._groups = find_groups(self.model, self.shortcuts)
-        self._meter = Meter(self.model, self._groups, self.sample_places)
+        self._groups = find_groups(self.model, self.pruning.shortcuts)
+        self._meter = Meter(self.model, self._groups, self.pruning.sample_places)
         self._check_groups()
         self._new_optimizer = optimizer_recipe(self.model.optimizer)
         self._previous = self._pending = self._final_since = None
@@ -342,7 +303,7 @@ class ADPrune(keras.callbacks.Callback):
         self._warn_of_dead_layers(density.layers)
 
         series = entry["logs"]["activation_density"]
-        entry["profile"] = profile(series, self.schedule.min_delta)
+        entry["profile"] = profile(series, self.schedule.rho)
         decision = decide(self.schedule, series, self._net, done, self._epochs, self._final_since)
         widths, last = None, False
         if decision.action == PRUNE and density.total == 0:
@@ -350,7 +311,7 @@ class ADPrune(keras.callbacks.Callback):
         if decision.action == PRUNE:
             widths, last = self._next_widths(self._groups, density.channels, self._baseline)
             if last:
-                reached = f"target_ops_reduction={self.target_ops_reduction:g} is reached"
+                reached = f"target={self.pruning.target:g} is reached"
                 decision = Decision(PRUNE, f"{decision.reason}; {reached}")
             if widths == entry["widths"]:
                 decision = Decision(KEEP, f"{decision.reason}, but no layer would become narrower")
@@ -391,7 +352,7 @@ class ADPrune(keras.callbacks.Callback):
         self.rule.check([g.owner for g in prunable])
         calls = self._groups.trace.calls
         frozen = [c.name for c in calls if getattr(c.op, "weights", ()) and not c.op.trainable]
-        if frozen and self.weights == "random":
+        if frozen and self.pruning.weights == "random":
             raise ValueError(
                 'With weights="random" every layer is drawn anew and must be trained. Received: layers '
                 f'that are not trainable: {frozen}. Use weights="inherit", or make them trainable.'
@@ -401,7 +362,7 @@ class ADPrune(keras.callbacks.Callback):
             reasons = "; ".join(f"'{g.owner}': {g.fixed}" for g in stay)
             warnings.warn(f"These layers keep their width. {reasons}.", stacklevel=3)
         felt = [g for g in prunable if g.felt and self.rule.covers(g.owner)]
-        if felt and self.weights == "inherit":
+        if felt and self.pruning.weights == "inherit":
             reasons = "; ".join(f"'{g.owner}': {g.felt}" for g in felt)
             warnings.warn(f"Inherited weights are not exact for these layers. {reasons}.", stacklevel=3)
 
@@ -440,10 +401,10 @@ class ADPrune(keras.callbacks.Callback):
         """Put the next net of net `number` in its place."""
         seed = None if self.seed is None else self.seed + number + 1
         scores = None
-        if self.weights == "inherit":
+        if self.pruning.weights == "inherit":
             scores = {name: np.asarray(values) for name, values in densities.items()}
         with scope(self.model):
-            new = rebuild(self.model, self._groups, widths, self.weights, scores, seed)
+            new = rebuild(self.model, self._groups, widths, self.pruning.weights, scores, seed)
             net = Net(new.model, self._new_optimizer())
         self._swap(net, self.schedule.rollback, new.origins)
 
@@ -454,17 +415,17 @@ class ADPrune(keras.callbacks.Callback):
         self._meter.detach()
         self._previous = current_net(self.model) if keep else None
         swap(self.model, net, origins)
-        self._groups = find_groups(self.model, self.shortcuts)
-        self._meter = Meter(self.model, self._groups, self.sample_places)
+        self._groups = find_groups(self.model, self.pruning.shortcuts)
+        self._meter = Meter(self.model, self._groups, self.pruning.sample_places)
         self._meter.attach()
 
     def _next_widths(self, groups, densities, baseline):
-        """The next net's widths, and whether `target_ops_reduction` made them wider."""
+        """The next net's widths, and whether `target` made them wider."""
         means = {name: float(np.mean(d)) for name, d in densities.items()}
         widths = groups.widths()
         parts = {g.owner: g.parts for g in groups.prunable()}
         wanted = next_widths(widths, means, self.rule, parts)
-        if self.target_ops_reduction is None or baseline is None:
+        if self.pruning.target is None or baseline is None:
             return wanted, False
 
         def reduction(candidate):
@@ -472,10 +433,10 @@ class ADPrune(keras.callbacks.Callback):
             return ops_reduction(baseline, after, "deployed")
 
         multiples = {name: lcm(self.rule.round_to, n) for name, n in parts.items()}
-        return within_budget(widths, wanted, reduction, self.target_ops_reduction, multiples)
+        return within_budget(widths, wanted, reduction, self.pruning.target, multiples)
 
     def _cost_after(self, groups, widths, densities, owners=()):
-        return cost_after(densest(groups, widths, densities, self.weights == "inherit"), owners)
+        return cost_after(densest(groups, widths, densities, self.pruning.weights == "inherit"), owners)
 
     def _open_entry(self, done, seconds):
         counted = self._baseline
@@ -491,12 +452,12 @@ class ADPrune(keras.callbacks.Callback):
         if len(series) < 2:
             return "No net was pruned: fewer than two epochs were trained."
         s = self.schedule
-        if s.prune_at:
-            return f"No net was pruned: training ended before an epoch of prune_at={s.prune_at}."
+        if isinstance(s, Epochs):
+            return f"No net was pruned: training ended before an epoch of schedule={list(s.prune_at)}."
         return (
             f"No net was pruned: AE changed by {series[-1] - series[-2]:+.4f} in the last epoch, and "
-            f"must change by less than {s.min_delta:g} in each of {s.patience} epochs in a row, after "
-            f"the first {s.min_epochs}. Raise min_delta, lower patience, or train longer."
+            f"must change by less than {s.rho:g} in each of {s.patience} epochs in a row, after "
+            f"the first {s.min_epochs}. Raise rho, lower patience, or train longer."
         )
 
     def _say(self, line):

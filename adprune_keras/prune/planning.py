@@ -72,12 +72,12 @@ def plan(model, prune, densities):
     Raises:
         ValueError: as in `ADPrune.plan`, and where no layer may be resized.
     """
-    groups = find_groups(model, prune.shortcuts)
+    groups = find_groups(model, prune.pruning.shortcuts)
     if not groups.prunable():
         raise ValueError(f"No layer of '{model.name}' may be resized: no ReLU speaks for one.")
     prune.rule.check(list(groups.widths()))
     widths = prune.plan(model, densities)["widths"]
-    inherits = prune.weights == "inherit"
+    inherits = prune.pruning.weights == "inherit"
     owners = find_groups(model).owners()
     before = cost(model)
     after = cost_after(densest(groups, widths, densities, inherits), owners)

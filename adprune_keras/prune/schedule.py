@@ -5,67 +5,152 @@ delta is read from the slope of AE over the current net's epochs. An "epoch coun
 number of epochs finished, so the first epoch's end is 1.
 """
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil, isfinite
+from typing import Any, ClassVar
 
 import numpy as np
+
+from adprune_keras.settings import check, setting
 
 TRAIN, PRUNE, ROLLBACK, KEEP, STOP = "train", "prune", "rollback", "keep", "stop"
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """The criteria, checked where they enter; `ADPrune` documents each.
+class Saturation:
+    """Prune when activation density has saturated (rho); stop when pruning has gone too far (delta).
+
+    Args:
+        rho: float, AE counts as saturated when its change from one epoch to the next is below this.
+            Defaults to 0.001, the paper's value.
+        patience: int, consecutive changes that must be below `rho`. Defaults to 2, the paper's "two or
+            more consecutive epochs".
+        min_epochs: int, epochs that each net trains before rho is looked at. Defaults to 10: batch
+            normalisation holds AE near 0.5 at first, whatever the network learns. On a quarter-width
+            VGG-19 (10,000 CIFAR-10 images) the bare criterion is met at epoch 3, with test accuracy at
+            25% on its way to 63%.
+        max_prunes: int or `None`, prunes after which the net is final. Defaults to `None`.
+        rollback: bool, what delta does: `True` (default, the paper's choice of final nets) goes back to
+            the net before, with its weights and optimizer, and trains it on; `False` keeps the current
+            net.
+        final_epochs: int or `None`, epochs that the final net trains; then training stops. No net is
+            pruned when fewer are left. `fit(epochs=...)` is the ceiling. Defaults to `None`: to the end
+            of `fit`, of which half must be left, as the paper's final cycle is the longest.
 
     Raises:
         ValueError: a value out of its range, by name.
+
+    Example:
+    >>> ADPrune(schedule=Saturation(patience=3, max_prunes=1))
     """
 
-    min_delta: float = 1e-3
-    patience: int = 2
-    min_epochs: int = 10
-    prune_at: int | Iterable[int] | None = None
-    max_prunes: int | None = None
-    final_epochs: int | None = None
-    rollback: bool = True
+    rho: float = setting(
+        1e-3, "Rho: AE is saturated when it changes by less than this in an epoch; the paper's."
+    )
+    patience: int = setting(
+        2, "Rho: epochs in a row that must change by less; the paper's 'two or more'.", least=1
+    )
+    min_epochs: int = setting(
+        10,
+        "Epochs a net trains before rho is looked at: batch normalisation holds AE still at first.",
+        least=1,
+    )
+    max_prunes: int | None = setting(
+        None, "Prunes after which the net is final. Default: as many as rho finds.", least=0
+    )
+    rollback: bool = setting(
+        True,
+        "Where AE rises over a pruned net, go back to the one before, as the paper does; else keep it.",
+    )
+    final_epochs: int | None = setting(
+        None,
+        "Epochs of the final net. Default: to the end, and half of all epochs are kept for it.",
+        least=1,
+    )
 
-    def __post_init__(self):
-        if not (isinstance(self.min_delta, int | float) and 0 < self.min_delta < 1):
+    def __post_init__(self) -> None:
+        if not (isinstance(self.rho, int | float) and 0 < self.rho < 1):
             raise ValueError(
-                "`min_delta` is a change of AE between two epochs and must be above 0 and below 1. "
-                f"Received: min_delta={self.min_delta!r}"
+                "`rho` is a change of AE between two epochs and must be above 0 and below 1. "
+                f"Received: rho={self.rho!r}"
             )
-        for name, least in (("patience", 1), ("min_epochs", 1)):
-            _check_int(name, getattr(self, name), least)
-        for name, least in (("max_prunes", 0), ("final_epochs", 1)):
-            if getattr(self, name) is not None:
-                _check_int(name, getattr(self, name), least)
-        if self.prune_at is not None:
-            epochs = tuple(self.prune_at) if not isinstance(self.prune_at, int) else (self.prune_at,)
-            for epoch in epochs:
-                _check_int("prune_at", epoch, 1)
-            if not epochs or list(epochs) != sorted(set(epochs)):
-                raise ValueError(
-                    "`prune_at` must list epoch counts in rising order, such as [25] or [100, 170]. "
-                    f"Received: prune_at={self.prune_at!r}"
-                )
-            object.__setattr__(self, "prune_at", epochs)
+        check(self)
 
-    def tail(self, epochs):
-        """Epochs that must be left after a prune, for the final net's training cycle.
+    def tail(self, epochs: int) -> int:
+        """Return the epochs that must be left after a prune, for the final net's training cycle.
 
         `final_epochs` where given. Without it half of the run: in the paper the final cycle takes
-        55% to 89% of all epochs (210 of 380, 210 of 235). Epochs named by `prune_at` are the
-        user's own choice and need just one epoch after them.
+        55% to 89% of all epochs (210 of 380, 210 of 235).
         """
-        if self.final_epochs is not None:
-            return self.final_epochs
-        return 1 if self.prune_at else ceil(epochs / 2)
+        return ceil(epochs / 2) if self.final_epochs is None else self.final_epochs
 
-    def earliest(self):
-        """Epochs that a net trains at the least before rho can be met."""
+    def earliest(self) -> int:
+        """Return the epochs that a net trains at the least before rho can be met."""
         return max(self.min_epochs, self.patience + 1)
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """Prune after these epochs (the paper's fixed 25 for CIFAR-100 and TinyImageNet).
+
+    They take the place of both rho and delta. `ADPrune(schedule=[25])` is `Epochs((25,))`.
+
+    Args:
+        prune_at: ints in rising order, counted from 1 over the whole `fit`, as Keras prints them.
+        final_epochs: as in `Saturation`; but without it one epoch after a prune is enough, as the epochs
+            are the user's own choice.
+    """
+
+    prune_at: tuple[int, ...] = setting(
+        dataclasses.MISSING,
+        "Prune after these epochs, e.g. 25,50. Default: when rho and delta say so.",
+    )
+    final_epochs: int | None = setting(None, "Epochs of the final net. Default: to the end.", least=1)
+    rho: ClassVar[float] = Saturation.rho  # a slope of AE below it is flat
+    rollback: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for epoch in self.prune_at:
+            if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 1:
+                raise ValueError(
+                    f"Epochs to prune at must be ints of at least 1. Received: {epoch!r} in "
+                    f"schedule={list(self.prune_at)}"
+                )
+        if not self.prune_at or list(self.prune_at) != sorted(set(self.prune_at)):
+            raise ValueError(
+                "Epochs to prune at must be listed in rising order, such as [25] or [100, 170]. "
+                f"Received: schedule={list(self.prune_at)}"
+            )
+        check(self)
+
+    def tail(self, epochs: int) -> int:
+        """Return the epochs that must be left after a prune."""
+        return 1 if self.final_epochs is None else self.final_epochs
+
+
+Schedule = Saturation | Epochs
+
+
+def as_schedule(value: Any) -> Schedule:
+    """Return what `ADPrune(schedule=...)` takes as a schedule: `None` is `Saturation()`.
+
+    Raises:
+        ValueError: neither a schedule nor epochs.
+    """
+    if value is None:
+        return Saturation()
+    if isinstance(value, Saturation | Epochs):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Epochs((value,))
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        return Epochs(tuple(value))
+    raise ValueError(
+        "`schedule` must be a Saturation, or the epochs to prune at, such as [25] or [100, 170]. "
+        f"Received: schedule={value!r}"
+    )
 
 
 @dataclass(frozen=True)
@@ -80,12 +165,12 @@ class Decision:
     reason: str = ""
 
 
-def saturated(series, min_delta, patience, min_epochs):
+def saturated(series, rho, patience, min_epochs):
     """Rho: True where the last `patience` changes of the series are all below `min_delta`.
 
     Args:
         series: total AE after each epoch of the current net.
-        min_delta: float, change of AE between two epochs.
+        rho: float, change of AE between two epochs.
         patience: int, consecutive changes that must be below it.
         min_epochs: int, no verdict before the net has trained so long.
 
@@ -94,7 +179,7 @@ def saturated(series, min_delta, patience, min_epochs):
     """
     if len(series) < max(min_epochs, patience + 1):
         return False
-    return bool(np.all(np.abs(np.diff(series[-patience - 1 :])) < min_delta))
+    return bool(np.all(np.abs(np.diff(series[-patience - 1 :])) < rho))
 
 
 def slope(series):
@@ -144,24 +229,23 @@ def decide(schedule, series, net, done, epochs, final_since=None):
         if cycle is not None and done - final_since >= cycle and done < epochs:
             return Decision(STOP, f"net{net} has had its {cycle} final epochs")
         return Decision(TRAIN)
-    if schedule.max_prunes is not None and net >= schedule.max_prunes:
-        return Decision(KEEP, f"max_prunes={schedule.max_prunes} is reached")
     left, tail = epochs - done, schedule.tail(epochs)
-    if schedule.prune_at:
+    if isinstance(schedule, Epochs):
         if done not in schedule.prune_at:
             return Decision(TRAIN)
-        if left < tail:
-            return Decision(KEEP, _too_late(f"prune_at names epoch {done}", left, tail))
-        return Decision(PRUNE, f"prune_at names epoch {done}")
-    if not saturated(series, schedule.min_delta, schedule.patience, schedule.min_epochs):
+        named = f"epoch {done} is in the schedule"
+        return Decision(KEEP, _too_late(named, left, tail)) if left < tail else Decision(PRUNE, named)
+    if schedule.max_prunes is not None and net >= schedule.max_prunes:
+        return Decision(KEEP, f"max_prunes={schedule.max_prunes} is reached")
+    if not saturated(series, schedule.rho, schedule.patience, schedule.min_epochs):
         return Decision(TRAIN)
     saturation = (
-        f"AE saturated at {series[-1]:.3f} (it changed by less than {schedule.min_delta:g} in each of "
+        f"AE saturated at {series[-1]:.3f} (it changed by less than {schedule.rho:g} in each of "
         f"{schedule.patience} epochs)"
     )
     # Delta judges the last prune, and net0 had none: in its first epochs AE of a net with batch norm
     # rises from where initialisation put it, redundant or not.
-    if net > 0 and profile(series, schedule.min_delta) == "concave":
+    if net > 0 and profile(series, schedule.rho) == "concave":
         rising = f"{saturation}, but rose by {slope(series):.4f} an epoch over net{net}"
         if schedule.rollback:
             return Decision(ROLLBACK, f"{rising}: the last prune went too far")
@@ -180,39 +264,36 @@ def is_last(schedule, prunes, done, epochs):
         done: int, epochs finished, which is where the current net starts.
         epochs: int, epochs of the whole `fit`.
     """
+    last_start = epochs - schedule.tail(epochs)
+    if isinstance(schedule, Epochs):
+        return not any(done < epoch <= last_start for epoch in schedule.prune_at)
     if schedule.max_prunes is not None and prunes >= schedule.max_prunes:
         return True
-    last_start = epochs - schedule.tail(epochs)
-    if schedule.prune_at:
-        return not any(done < epoch <= last_start for epoch in schedule.prune_at)
     return done + schedule.earliest() > last_start
 
 
 def why_never(schedule, epochs):
     """Say why no epoch of a run of `epochs` can prune, and what to change; `None` if one can."""
-    if schedule.max_prunes == 0 or not is_last(schedule, 0, 0, epochs):
+    if not is_last(schedule, 0, 0, epochs):
         return None
     tail = schedule.tail(epochs)
-    if schedule.prune_at:
+    if isinstance(schedule, Epochs):
         return (
-            f"prune_at={list(schedule.prune_at)} leaves no epoch to prune at: of epochs={epochs}, "
+            f"schedule={list(schedule.prune_at)} leaves no epoch to prune at: of epochs={epochs}, "
             f"{tail} must be left for the final net. Prune at {epochs - tail} at the latest, "
             "or train longer."
         )
+    if schedule.max_prunes == 0:
+        return None
     earliest = schedule.earliest()
     needed = earliest + tail if schedule.final_epochs is not None else 2 * earliest
     return (
         f"epochs={epochs} is too few to prune: AE is watched for at least {earliest} epochs "
         f"(min_epochs={schedule.min_epochs}, patience={schedule.patience}), and {tail} must be left "
         f"for the final net. Train for {needed} epochs or more, lower min_epochs, or name the "
-        "epoch with prune_at."
+        "epochs to prune at."
     )
 
 
 def _too_late(what, left, tail):
     return f"{what}, but {left} epochs are left and the final net needs {tail}"
-
-
-def _check_int(name, value, least):
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"`{name}` must be an int of at least {least}. Received: {name}={value!r}")

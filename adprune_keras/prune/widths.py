@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from math import ceil, floor, lcm
 from numbers import Real
 
+from adprune_keras.settings import check, setting
+
 _Pattern = str | re.Pattern[str]
 
 
@@ -32,23 +34,36 @@ class WidthRule:
         ValueError: a value out of its range, or a pattern that is no regular expression.
     """
 
-    min_width: int = 4
-    round_to: int = 1
-    max_shrink: float = 1.0
-    include: _Pattern | Iterable[_Pattern] | None = None
-    exclude: _Pattern | Iterable[_Pattern] | None = None
+    min_width: int = setting(
+        4, "Channels a layer keeps at the least; with one or two, nets no longer train.", least=1
+    )
+    round_to: int = setting(
+        1,
+        "New widths are multiples of this. 1 is the paper's; 8 runs faster on most processors.",
+        least=1,
+    )
+    max_shrink: float = setting(
+        1.0, "Largest share of a layer's channels that one prune takes; 1: AE alone decides."
+    )
+    include: _Pattern | Iterable[_Pattern] | None = setting(
+        None,
+        "Prune these layers only: name or regular expression; may be repeated. Default: all.",
+        repeat=True,
+    )
+    exclude: _Pattern | Iterable[_Pattern] | None = setting(
+        None,
+        "Never prune these layers: name or regular expression; may be repeated. Default: none.",
+        repeat=True,
+    )
 
     def __post_init__(self) -> None:
-        for name in ("min_width", "round_to"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"`{name}` must be an int of at least 1. Received: {name}={value!r}")
         shrink = self.max_shrink
         if isinstance(shrink, bool) or not isinstance(shrink, int | float) or not 0 < shrink <= 1:
             raise ValueError(
                 "`max_shrink` is a share of a layer's channels and must be above 0 and at most 1. "
                 f"Received: max_shrink={shrink!r}"
             )
+        check(self)
         for name in ("include", "exclude"):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
 

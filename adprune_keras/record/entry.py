@@ -1,7 +1,6 @@
 """The entry of one net in a record."""
 
-from adprune_keras.counting.counts import COUNTS
-from adprune_keras.counting.reductions import ops_reduction, params_reduction
+from adprune_keras.counting.counts import COUNTS, reduction
 
 
 def add_epoch(net, logs, densities=None):
@@ -65,6 +64,6 @@ def costs(baseline, counted):
         return dict.fromkeys(("cost", "ops_reduction", "params_reduction"))
     return {
         "cost": {c: vars(getattr(counted, c)) for c in COUNTS},
-        "ops_reduction": {c: ops_reduction(baseline, counted, c) for c in COUNTS},
-        "params_reduction": {c: params_reduction(baseline, counted, c) for c in COUNTS},
+        "ops_reduction": {c: reduction(baseline, counted, c, "macs") for c in COUNTS},
+        "params_reduction": {c: reduction(baseline, counted, c, "params") for c in COUNTS},
     }

@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import types
 import warnings
 from dataclasses import dataclass
 
@@ -15,10 +14,6 @@ from adprune_keras.text import plain
 
 SCHEMA = 1
 _MOST_RECORD, _MOST_LINE = 128 << 20, 16 << 20  # bytes; a long run of ResNet50 takes about 30 MB
-_SETTINGS = {
-    **{"batch_size": 128, "augment": "auto", "seed": 0, "widths": None, "width_scale": 1.0},
-    **dict.fromkeys(("image_size", "train_examples", "test_examples", "data_dir")),
-}
 
 
 @dataclass(frozen=True)
@@ -100,21 +95,21 @@ def read_run(directory):
     return Run(pathlib.Path(directory).resolve().name, entries[0], nets, result)
 
 
-def run_settings(run):
-    """Return the flags of a `Run` as an object with attributes, those it has not at their defaults.
+def run_flags(run):
+    """Return the flags of a `Run`.
 
     A record may come from elsewhere: it never starts a download, whatever it says.
 
     Raises:
         ValueError: its `data_dir` is an address, not a folder.
     """
-    values = _SETTINGS | run.header["flags"] | {"download": False}
-    if "://" in (values["data_dir"] or ""):
+    flags = run.header["flags"] | {"download": False}
+    if "://" in (flags.get("data_dir") or ""):
         raise ValueError(
             "The data of a run are read from this machine, whatever its record names. "
-            f"Received: data_dir={values['data_dir']!r} in the record of {run.name}"
+            f"Received: data_dir={flags['data_dir']!r} in the record of {run.name}"
         )
-    return types.SimpleNamespace(**values)
+    return flags
 
 
 def _line(entry):

@@ -73,7 +73,7 @@ class Child:
             if nobody and os.geteuid() == 0:
                 _give_up_rights()
             train.FLAGS(["adprune-train", *flags])
-            command.attempt("adprune-train", train.train, ["adprune-train"])
+            command.attempt("adprune-train", train.act, ["adprune-train"])
             _tell(self._writer, "end", _digest(train.FLAGS.run_dir))
             code = 0
         except SystemExit as e:
