@@ -57,7 +57,7 @@ def test_what_tensorboard_shows(tmp_path):
 @pytest.mark.parametrize("name", ["tensorboard", "tensorflow"])
 def test_what_is_missing_is_said_before_anything_is_written(name, monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda asked: asked != name or None)
-    with pytest.raises(ImportError, match=f"Missing: {name}. Install them: pip install {name}$"):
+    with pytest.raises(ImportError, match=f"not installed: {name}. Install them: pip install {name}$"):
         Board(tmp_path / "logs", None)
     assert not (tmp_path / "logs").exists()
 

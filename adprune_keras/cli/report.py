@@ -6,6 +6,7 @@ Nothing is trained.
 from absl import flags
 
 from adprune_keras.cli import command
+from adprune_keras.files.packages import need
 
 FLAGS = flags.FLAGS
 
@@ -21,6 +22,7 @@ def define_flags():
 
 
 def _report():
+    need("adprune-report", "matplotlib", "jinja2")
     from adprune_keras.report.write import write_report  # it draws: that takes a second to load
 
     written = write_report(FLAGS.run_dir, FLAGS.output_dir)

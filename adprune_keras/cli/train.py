@@ -7,6 +7,7 @@ from adprune_keras.cli.export import exit_if_refused
 from adprune_keras.cli.listing import what_there_is
 from adprune_keras.data.settings import Images, Source
 from adprune_keras.export.formats import resolve
+from adprune_keras.files.packages import need
 from adprune_keras.prune.schedule import Epochs, Saturation
 from adprune_keras.prune.settings import Pruning
 from adprune_keras.prune.widths import WidthRule
@@ -43,6 +44,7 @@ def act():
         resolve(run.output.export)
     if run.machine.distribution == "none":  # of several processes only the chief looks
         check_directory(run.output.run_dir, run.output.overwrite, run.output.resume)
+    need("adprune-train", "tensorflow", "matplotlib")
     command.load_libraries()
     from adprune_keras.train import session
 

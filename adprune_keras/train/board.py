@@ -1,13 +1,12 @@
 """What TensorBoard shows of a `fit` that prunes."""
 
-import importlib.util
 import io
 import pathlib
 
 import keras
 
 from adprune_keras.counting.counts import COUNTS
-from adprune_keras.report import figures
+from adprune_keras.files.packages import need
 
 
 class Board(keras.callbacks.TensorBoard):
@@ -33,12 +32,7 @@ class Board(keras.callbacks.TensorBoard):
     """
 
     def __init__(self, log_dir, prune=None):
-        missing = [name for name in ("tensorboard", "tensorflow") if not importlib.util.find_spec(name)]
-        if missing:
-            raise ImportError(
-                f"TensorBoard's files need the packages tensorboard and tensorflow. Missing: "
-                f"{', '.join(missing)}. Install them: pip install {' '.join(missing)}"
-            )
+        need("TensorBoard", "tensorboard", "tensorflow", "matplotlib")
         # No graph: it would be net0's, whatever trains.
         super().__init__(str(log_dir), write_graph=False)
         self.prune = prune
@@ -83,6 +77,8 @@ class Board(keras.callbacks.TensorBoard):
 
     def _write_figures(self):
         import tensorflow as tf
+
+        from adprune_keras.report import figures
 
         nets = self.prune.record
         drawn = {"figure_2": figures.figure_2(nets)}
