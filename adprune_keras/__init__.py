@@ -13,6 +13,7 @@ from adprune_keras._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from adprune_keras import models as models
+    from adprune_keras.backup.callback import Backup as Backup
     from adprune_keras.counting.count import cost as cost
     from adprune_keras.counting.counts import Cost as Cost
     from adprune_keras.counting.reductions import ops_reduction as ops_reduction
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
     from adprune_keras.prune.callback import ADPrune as ADPrune
     from adprune_keras.prune.schedule import Saturation as Saturation
     from adprune_keras.prune.widths import WidthRule as WidthRule
+    from adprune_keras.train.board import Board as Board
 
 # Public name: the module that it is loaded from. The imports above say the same to whoever checks types.
 _HOME = {
     "ADPrune": "prune.callback",
+    "Backup": "backup.callback",
+    "Board": "train.board",
     "Cost": "counting.counts",
     "Saturation": "prune.schedule",
     "WidthRule": "prune.widths",
@@ -41,6 +45,8 @@ _HOME = {
 }
 __all__ = [
     "ADPrune",
+    "Backup",
+    "Board",
     "Cost",
     "Saturation",
     "WidthRule",

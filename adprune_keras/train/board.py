@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+from typing import Any
 
 import keras
 
@@ -31,12 +32,12 @@ class Board(keras.callbacks.TensorBoard):
     >>> model.fit(train, epochs=300, callbacks=[prune, Board("logs", prune)])
     """
 
-    def __init__(self, log_dir, prune=None):
+    def __init__(self, log_dir: str | pathlib.Path, prune: Any = None) -> None:
         need("TensorBoard", "tensorboard", "tensorflow", "matplotlib")
         # No graph: it would be net0's, whatever trains.
         super().__init__(str(log_dir), write_graph=False)
         self.prune = prune
-        self._nets = {}
+        self._nets: dict[str, Any] = {}
 
     def on_epoch_end(self, epoch, logs=None):
         """Write the epoch, and the figures where it was its net's last."""
