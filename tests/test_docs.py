@@ -28,7 +28,7 @@ from absl import flags
 from toys import compiled
 
 from adprune_keras import models
-from adprune_keras.cli import command
+from adprune_keras.cli import command, flagfiles
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("pages load and export with TensorFlow", allow_module_level=True)
@@ -176,7 +176,7 @@ def parse(words, act=False):
     with own_flags(words[0]) as (main, values), pytest.MonkeyPatch.context() as patch:
 
         def run(name, do, groups=None):
-            values(words)
+            values(flagfiles.by_name(words))
             if act:
                 do()
 
