@@ -1,23 +1,9 @@
 """`README_model.md`: how to run the files that lie beside it."""
 
 from adprune_keras.export.formats import FORMATS
+from adprune_keras.export.runtimes import RUNTIMES
 
 from adprune_keras.report.table import escape, markdown_table
-
-_ONNX = """\
-import numpy as np, onnxruntime
-session = onnxruntime.InferenceSession("{file}")
-images = np.zeros({shape}, "{dtype}")
-logits = session.run(["logits"], {{"image": images}})[0]
-print(logits.argmax(axis=1))
-"""
-_TFLITE = """\
-import numpy as np; from ai_edge_litert.interpreter import Interpreter
-runner = Interpreter(model_path="{file}").get_signature_runner()
-images = np.zeros({shape}, "{dtype}")
-logits = runner(image=images)["logits"]
-print(logits.argmax(axis=1))
-"""
 
 
 def rows(report):
@@ -72,9 +58,7 @@ def card(model, report, expected, removed):
             continue
         form = FORMATS[name]
         dtype = "uint8" if expected.pixels else form.io
-        code = (_ONNX if form.runtime == "onnx" else _TFLITE).format(
-            file=row["file"], shape=shape, dtype=dtype
-        )
+        code = RUNTIMES[form.runtime].snippet.format(file=row["file"], shape=shape, dtype=dtype)
         lines += [f"## {row['file']}", "", f"{form.about}. SHA-256 `{row['sha256']}`", ""]
         lines += ["```python", *code.splitlines(), "```", ""]
         if form.io != "float32":

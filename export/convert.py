@@ -6,7 +6,6 @@ and a line of results for each. A child that dies is blamed on the format that i
 one goes on with the rest.
 """
 
-import importlib
 import json
 import pathlib
 import signal
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from adprune_keras.export import child
 from adprune_keras.export.formats import FORMATS, Format
+from adprune_keras.export.runtimes import RUNTIMES
 
 TIME_LIMIT = 900  # seconds a format
 
@@ -105,9 +105,8 @@ def main(folder):
     for name in settings["formats"]:
         form = FORMATS[name]
         job = Job(form, settings["batch_size"], settings["pixels"], calibration, settings["metadata"])
-        converter = importlib.import_module(f"adprune_keras.export.to_{form.runtime}")
         try:
-            converter.convert(model, folder / form.file, job)
+            RUNTIMES[form.runtime].convert(model, folder / form.file, job)
             reason = None
         except Exception as e:  # whatever a converter raises is the finding
             first = (str(e).strip() or "no message").splitlines()[0]

@@ -12,6 +12,7 @@ import numpy as np
 from adprune_keras.export import child, convert
 from adprune_keras.export.formats import FORMATS, resolve
 from adprune_keras.export.prepare import inference_model
+from adprune_keras.export.runtimes import RUNTIMES
 
 from adprune_keras.counting.count import cost
 from adprune_keras.counting.counts import COUNTS
@@ -25,7 +26,6 @@ BEFORE, PRUNED, ROUNDED = "before", "pruned", "round_to=8"
 _STEP = 8  # channels that SIMD units take at once
 _WORTH_IT = 1.05  # ratio of times from which another rounding is advised
 _CALIBRATION_IMAGES = 32
-_PACKAGES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert"}
 
 
 def compare(
@@ -87,10 +87,10 @@ def compare(
             files = {who: places[who] / FORMATS[name].file for who in nets}
             timed[name] = _time(files, FORMATS[name].runtime, rounds, seconds, seed)
     costs = {who: cost(net) for who, net in nets.items()}
-    runtimes = {_PACKAGES[FORMATS[name].runtime] for name in names}
+    packages = {RUNTIMES[FORMATS[name].runtime].package for name in names}
     return {
         "cpu": _cpu(),
-        "versions": {package: importlib.metadata.version(package) for package in sorted(runtimes)},
+        "versions": {package: importlib.metadata.version(package) for package in sorted(packages)},
         "pinned": all(pinned for _, pinned in timed.values()),
         "nets": {who: vars(c.deployed) for who, c in costs.items()},
         "ops_reduction": {k: ops_reduction(costs[BEFORE], costs[PRUNED], k) for k in COUNTS},

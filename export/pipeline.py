@@ -10,13 +10,15 @@ from typing import Any
 
 import keras
 import numpy as np
-from adprune_keras.export import convert, metadata
+from adprune_keras.export import convert
 from adprune_keras.export.card import card
 from adprune_keras.export.formats import FORMATS, resolve
 from adprune_keras.export.prepare import inference_model
+from adprune_keras.export.runtime import NAME
 from adprune_keras.export.verify import Expected, VerificationError, verify
 from numpy.typing import ArrayLike
 
+from adprune_keras._version import __version__
 from adprune_keras.counting.count import cost
 from adprune_keras.files.atomic import TEMPORARY, write_text
 from adprune_keras.text import plain
@@ -95,7 +97,7 @@ def export_model(
     if any(FORMATS[name].calibrated for name in names):
         calibration = _calibration(calibration_data, model, normalization, seed)
     counted = cost(model)
-    described = metadata.describe(model, _plain_facts(facts, counted.deployed, normalization))
+    described = _describe(model, facts, counted.deployed, normalization)
     pixels = normalization is not None
     expected = expectation(model, counted, reference, described, batch_size, pixels, accuracy_points)
     directory = pathlib.Path(directory)
@@ -152,12 +154,17 @@ def _take(made, form, expected, error, directory):
     return row
 
 
-def _plain_facts(facts, deployed, normalization):
-    known = dict(facts or {})
+def _describe(model, facts, deployed, normalization):
+    """Return a file's metadata as `{key: text}`.
+
+    There is no date in it, so that the same network gives the same bytes.
+    """
+    known = {"package": f"{NAME} {__version__}", "model": model.name} | dict(facts or {})
     if normalization is not None:
         known["normalization"] = [[float(v) for v in values] for values in normalization]
     known["deployed"] = vars(deployed)
-    return plain(known)
+    known = {key: value for key, value in plain(known).items() if value is not None}
+    return {key: v if isinstance(v, str) else json.dumps(v) for key, v in known.items()}
 
 
 def _pixels(images, normalization):

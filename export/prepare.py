@@ -4,11 +4,11 @@ import inspect
 
 import keras
 import numpy as np
+from adprune_keras.export.runtime import INPUT
 from keras import layers, ops, tree
 
 from adprune_keras.graph.trace import as_functional, is_nested
 
-INPUT, OUTPUT = "image", "logits"
 # Largest difference from the trained model that a copy may show, relative to its largest output.
 _SAME, _SAME_IN_HALF_PRECISION = 1e-5, 5e-2
 _IDLE = (layers.Identity, layers.ActivityRegularization)

@@ -5,12 +5,13 @@
 """
 
 import contextlib
+import importlib
 import json
 import os
 import pathlib
-import runpy
 import sys
 import time
+import types
 
 import numpy as np
 
@@ -19,12 +20,11 @@ _WARM_UP = 10
 
 def main(job):
     """Run the files in turn, each in the batch that it is made for, and print milliseconds an image."""
-    # By its path: through the package, Keras would come too and be in the memory that is measured.
-    runtimes = runpy.run_path(str(pathlib.Path(__file__).with_name("runtimes.py")))
-    runtimes["load"](job["runtime"])
+    runtime = runtimes()[job["runtime"]]
+    runtime.load()
     rng, pinned = np.random.default_rng(job["seed"]), _pin()
     before = _forget_peak()
-    files = [runtimes["FILES"][job["runtime"]](pathlib.Path(p), threads=1) for p in job["files"]]
+    files = [runtime.open(pathlib.Path(path), threads=1) for path in job["files"]]
     ports = {(port.shape, port.dtype) for file in files for port in file.inputs}
     if len(ports) != 1:
         sys.exit(f"the files do not take the same images: {ports}")
@@ -43,6 +43,17 @@ def main(job):
             break
     grown = None if before is None else _memory("VmHWM") - before
     print(json.dumps({"milliseconds": times, "peak_bytes": grown, "pinned": pinned}))
+
+
+def runtimes():
+    """Return the runtimes, imported from the folder of this file and not through the package.
+
+    The package may import Keras, whose memory would be part of what is measured.
+    """
+    folder = types.ModuleType("export")
+    folder.__path__ = [str(pathlib.Path(__file__).parent)]
+    sys.modules["export"] = folder
+    return importlib.import_module("export.runtimes").RUNTIMES
 
 
 def _images(port, rng):

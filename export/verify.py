@@ -4,13 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from adprune_keras.export import count, metadata
-from adprune_keras.export.prepare import INPUT, OUTPUT
-from adprune_keras.export.runtimes import FILES, Port
+from adprune_keras.export.runtime import INPUT, OUTPUT, Port
+from adprune_keras.export.runtimes import RUNTIMES
 
 _SMALL_KERNEL = 1024  # TFLite leaves smaller ones in float32 where only the weights are quantised
-_COUNTS = {"onnx": count.of_onnx, "tflite": count.of_tflite}
-_FACTS = {"onnx": metadata.of_onnx, "tflite": metadata.of_tflite}
 
 
 class VerificationError(RuntimeError):
@@ -89,12 +86,12 @@ def verify(path, form, expected):
     Returns:
         A `Verdict`.
     """
-    verdict = Verdict()
+    verdict, runtime = Verdict(), RUNTIMES[form.runtime]
     try:
-        foreign = FILES[form.runtime].foreign(path)
-        file = FILES[form.runtime](path)
-        counted = _COUNTS[form.runtime](path)
-        facts = _FACTS[form.runtime](path)
+        foreign = runtime.foreign(path)
+        file = runtime.open(path)
+        counted = runtime.count(path)
+        facts = runtime.metadata(path)
     except Exception as e:  # whatever a runtime raises on a bad file is the finding
         verdict.problems.append(f"the file does not open: {type(e).__name__}: {_first_line(e)}")
         return verdict

@@ -22,16 +22,15 @@ from adprune_keras.export import (
     VerificationError,
     child,
     convert,
-    count,
     export_model,
-    metadata,
     pipeline,
     verify,
 )
 from adprune_keras.export.formats import FORMATS, resolve
+from adprune_keras.export.onnx import OnnxFile
 from adprune_keras.export.prepare import inference_model
-from adprune_keras.export.runtimes import FILES as RUNTIMES
-from adprune_keras.export.runtimes import OnnxFile, TfliteFile
+from adprune_keras.export.runtimes import RUNTIMES
+from adprune_keras.export.tflite import TfliteFile
 
 from adprune_keras import cost, models
 
@@ -121,10 +120,10 @@ def test_every_format_is_verified_and_matches_the_model(made):
 def test_names_types_and_metadata_are_canonical(made):
     for name, form in FORMATS.items():
         path = made.directory / form.file
-        file = RUNTIMES[form.runtime](path)
+        file = RUNTIMES[form.runtime].open(path)
         assert [(p.name, p.shape, p.dtype) for p in file.inputs] == [("image", (None, 8, 8, 1), form.io)]
         assert [(p.name, p.shape, p.dtype) for p in file.outputs] == [("logits", (None, 4), form.io)]
-        facts = (metadata.of_onnx if form.runtime == "onnx" else metadata.of_tflite)(path)
+        facts = RUNTIMES[form.runtime].metadata(path)
         assert (facts["net"], json.loads(facts["widths"]), facts["model"]) == (
             *("net1", {"conv1": 7}, "everything"),
         ), name
@@ -155,7 +154,7 @@ def test_the_scripts_of_the_docs_classify_as_the_files_do(made, tmp_path):
         command = [sys.executable, "-c", code, str(path), str(tmp_path / "images.npy")]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stderr[-2000:]
-        expected = np.argmax(RUNTIMES[form.runtime](path).run(X[:20]), -1)
+        expected = np.argmax(RUNTIMES[form.runtime].open(path).run(X[:20]), -1)
         assert json.loads(ran.stdout.splitlines()[-1]) == expected.tolist(), name
 
 
@@ -289,7 +288,7 @@ def test_pixels_in_a_fixed_batch(tmp_path):
     )
     logits = inference_model(model)[0].predict_on_batch(scaled[:5])
     for name, row in report.items():
-        file = RUNTIMES[FORMATS[name].runtime](tmp_path / row["file"])
+        file = RUNTIMES[FORMATS[name].runtime].open(tmp_path / row["file"])
         assert [(p.shape, p.dtype) for p in file.inputs] == [((1, 8, 8, 1), "uint8")]
         answers = np.concatenate([file.run(pixels[i : i + 1]) for i in range(5)])
         np.testing.assert_allclose(answers, logits, atol=np.abs(logits).max() * 0.05)
@@ -542,9 +541,7 @@ def test_bytes_repeat_and_counts_are_right_by_hand(tmp_path):
     assert (cost(model).deployed.macs, cost(model).deployed.params) == (macs, weights + biases)
     first, again = (export_model(model, tmp_path / n, ["onnx", "tflite"]) for n in ("one", "two"))
     assert {n: row["sha256"] for n, row in first.items()} == {n: r["sha256"] for n, r in again.items()}
-    for found in (
-        count.of_onnx(tmp_path / "one" / "model.onnx"),
-        count.of_tflite(tmp_path / "one" / "model.tflite"),
-    ):
+    for name, runtime in RUNTIMES.items():
+        found = runtime.count(tmp_path / "one" / FORMATS[name].file)
         assert (found.macs, found.weights, found.biases) == (macs, weights, biases)
         assert found.dtypes == {"float32": weights}

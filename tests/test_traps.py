@@ -17,9 +17,10 @@ if keras.backend.backend() != "tensorflow":
 
 import onnx
 import tensorflow as tf
-from adprune_keras.export import VerificationError, convert, count, export_model, pipeline
+from adprune_keras.export import VerificationError, convert, export_model, pipeline
 from adprune_keras.export.formats import FORMATS
 from adprune_keras.export.prepare import inference_model
+from adprune_keras.export.runtimes import RUNTIMES
 from adprune_keras.export.verify import verify
 
 from adprune_keras import cost
@@ -185,8 +186,8 @@ def test_11_and_12_counts_come_from_the_graph_not_from_a_runtime(tmp_path):
     interpreter.allocate_tensors()
     assert "DELEGATE" in [row["op_name"] for row in interpreter._get_ops_details()]
     deployed = cost(model).deployed
-    for counted in (count.of_onnx(tmp_path / "model.onnx"), count.of_tflite(tmp_path / "model.tflite")):
-        assert counted.macs == deployed.macs
+    for name, runtime in RUNTIMES.items():
+        assert runtime.count(tmp_path / FORMATS[name].file).macs == deployed.macs
     with pytest.warns(UserWarning, match=DEPRECATED):
         tf.lite.Interpreter(model_path=str(tmp_path / "model.tflite"))
     with warnings.catch_warnings():
