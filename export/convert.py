@@ -66,7 +66,7 @@ def convert(model, formats, folder, batch_size, pixels, calibration, metadata, t
         (folder / "jobs.json").write_text(json.dumps(settings))
         results = folder / "results.jsonl"
         results.write_text("")
-        ended = _child(folder, time_limit * len(left))
+        ended = in_child(folder, time_limit * len(left))
         done = dict(json.loads(line) for line in results.read_text().splitlines())
         errors |= {name: reason for name, reason in done.items() if reason}
         left = [name for name in left if name not in done]
@@ -75,8 +75,8 @@ def convert(model, formats, folder, batch_size, pixels, calibration, metadata, t
     return errors
 
 
-def _child(folder, limit):
-    """Run the child; return how it ended, in words."""
+def in_child(folder, limit):
+    """Call `carry_out` in a process of its own; return how that process ended, in words."""
     # A fixed hash seed, because the order of sets shows in the bytes that tf2onnx writes.
     environment = {"KERAS_BACKEND": "tensorflow", "PYTHONHASHSEED": "0"}
     environment |= {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -93,8 +93,8 @@ def _child(folder, limit):
     return f"the converter ended with exit status {code}: {said[-1] if said else 'it said nothing'}"
 
 
-def main(folder):
-    """Convert what `jobs.json` in a folder asks for; the child's side."""
+def carry_out(folder):
+    """Convert what `jobs.json` in a folder asks for. This is the child's side."""
     import keras
 
     folder = pathlib.Path(folder)
@@ -116,4 +116,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    carry_out(sys.argv[1])

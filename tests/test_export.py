@@ -11,6 +11,7 @@ import time
 import keras
 import numpy as np
 import pytest
+from conversions import in_process, real_child  # noqa: F401
 from keras import layers
 from toys import plain_cnn, sequential_cnn
 
@@ -473,6 +474,7 @@ def script(path, text):
     return str(path)
 
 
+@pytest.mark.usefixtures("real_child")
 def test_a_converter_that_dies_or_hangs_is_one_error_and_the_rest_goes_on(tmp_path, monkeypatch):
     model, _ = inference_model(plain_cnn())
     settings = (None, False, None, {})
@@ -528,6 +530,7 @@ def test_what_the_converters_cannot_do_is_said(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["README_model.md", "export.json"]
 
 
+@pytest.mark.usefixtures("real_child")
 def test_bytes_repeat_and_counts_are_right_by_hand(tmp_path):
     """3x3 conv 1 -> 2 on 8x8 (valid: 6x6), depthwise, Dense 2 -> 3; all biases made non-zero."""
     inputs = keras.Input((8, 8, 1), name="image")
