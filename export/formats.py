@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from adprune_keras.counting.sizes import DTYPES
 from adprune_keras.text import did_you_mean
 
 
@@ -29,7 +30,7 @@ class Format:
     file: str
     about: str
     runtime: str
-    weights: str = "float32"
+    weights: str
     io: str = "float32"
     calibrated: bool = False
     difference: float = 1e-5
@@ -37,27 +38,41 @@ class Format:
     points: float = 0.1
 
 
-_HALF: dict[str, Any] = {"weights": "float16", "difference": 2e-3}
-_DYNAMIC: dict[str, Any] = {"weights": "int8", "difference": 2e-2, "share": 99.0, "points": 1.0}
+_HALF: dict[str, Any] = {"difference": 2e-3}
+_DYNAMIC: dict[str, Any] = {"difference": 2e-2, "share": 99.0, "points": 1.0}
 _INT8 = _DYNAMIC | {"calibrated": True, "difference": 5e-2}
 
 FORMATS = {
-    "onnx": Format("model.onnx", "ONNX, float32", "onnx"),
+    "onnx": Format("model.onnx", "ONNX, float32", "onnx", DTYPES["onnx"]),
     "onnx_int8": Format(
-        "model_int8.onnx", "ONNX, int8 by static QDQ, one scale a channel", "onnx", **_INT8
+        "model_int8.onnx",
+        "ONNX, int8 by static QDQ, one scale a channel",
+        "onnx",
+        DTYPES["onnx_int8"],
+        **_INT8,
     ),
-    "tflite": Format("model.tflite", "TFLite, float32", "tflite"),
+    "tflite": Format("model.tflite", "TFLite, float32", "tflite", DTYPES["tflite"]),
     "tflite_float16": Format(
-        "model_float16.tflite", "TFLite, weights stored as float16", "tflite", **_HALF
+        "model_float16.tflite",
+        "TFLite, weights stored as float16",
+        "tflite",
+        DTYPES["tflite_float16"],
+        **_HALF,
     ),
     "tflite_dynamic": Format(
         "model_dynamic.tflite",
         "TFLite, int8 weights, activations quantised as it runs",
         "tflite",
+        DTYPES["tflite_dynamic"],
         **_DYNAMIC,
     ),
     "tflite_int8": Format(
-        "model_int8.tflite", "TFLite, int8 throughout, int8 in and out", "tflite", io="int8", **_INT8
+        "model_int8.tflite",
+        "TFLite, int8 throughout, int8 in and out",
+        "tflite",
+        DTYPES["tflite_int8"],
+        io="int8",
+        **_INT8,
     ),
 }
 

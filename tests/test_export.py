@@ -34,6 +34,7 @@ from adprune_keras.export.runtimes import RUNTIMES
 from adprune_keras.export.tflite import TfliteFile
 
 from adprune_keras import cost, models
+from adprune_keras.counting.sizes import DTYPES
 
 
 def graded(count, seed=0):
@@ -231,6 +232,12 @@ def test_unknown_formats_are_named_all_at_once_and_nothing_is_written(tmp_path):
             export_model(plain_cnn(), tmp_path / "out", formats)
     assert not (tmp_path / "out").exists()
     assert resolve(["tflite", "all"]) == list(FORMATS)
+
+
+def test_the_predicted_sizes_are_of_the_same_formats():
+    assert list(FORMATS) == list(DTYPES)
+    assert {name: form.weights for name, form in FORMATS.items()} == DTYPES
+    assert {form.runtime for form in FORMATS.values()} == set(RUNTIMES)
 
 
 @pytest.mark.parametrize(
