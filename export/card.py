@@ -1,4 +1,4 @@
-"""`README_model.md`: how to run the files that lie beside it."""
+"""Write `README_model.md`, which says how to run the files beside it."""
 
 from adprune_keras.export.formats import FORMATS
 from adprune_keras.export.runtimes import RUNTIMES
@@ -7,7 +7,7 @@ from adprune_keras.report.table import escape, markdown_table
 
 
 def rows(report):
-    """Return header and rows of the table of an export report."""
+    """Return the header and the rows of the table for an export report."""
     header = ("format", "precision", "status", "bytes", "MACs", "parameters", "accuracy", "Keras")
     header += ("difference", "worst", "same class")
     body = [
@@ -30,25 +30,28 @@ def rows(report):
 
 
 def card(model, report, expected, removed):
-    """Render the card.
+    """Return the text of `README_model.md`.
 
     Args:
         model: the inference `keras.Model`.
-        report: as `export_model` returns it.
+        report: dict that `export_model` returns.
         expected: `verify.Expected`.
-        removed: names of the layers that only training used.
+        removed: list of str, names of the layers that only training used.
     """
     shape = (expected.batch_size or 1, *expected.shape)
     kind = "uint8 pixels, 0 to 255" if expected.pixels else "images, scaled as in training"
     lines = [
         f"# {escape(model.name)}",
         "",
-        f"Input `image`: {kind}, shape {shape}; output `logits` (a last softmax is left off).",
+        f"Input `image`: {kind}, shape {shape}; output `logits` (without a final softmax).",
         "",
     ]
     lines += [*markdown_table(*rows(report)), ""]
     if removed:
-        lines += [f"Left out, as only training uses them: {escape(', '.join(removed))}.", ""]
+        lines += [
+            f"Not exported, because only training uses them: {escape(', '.join(removed))}.",
+            "",
+        ]
     for name, row in report.items():
         if row["problems"]:
             lines += [
@@ -63,9 +66,10 @@ def card(model, report, expected, removed):
         lines += ["```python", *code.splitlines(), "```", ""]
         if form.io != "float32":
             lines += [
-                "Integers in and out: with `scale, zero` from `runner.get_input_details()['image']"
-                "['quantization']` an image is `round(x / scale) + zero`; the logits are "
-                "`scale * (q - zero)` with those of the output.",
+                "Input and output are integers. With `scale, zero` from "
+                "`runner.get_input_details()['image']['quantization']` an image is "
+                "`round(x / scale) + zero`. With those of the output the logits are "
+                "`scale * (q - zero)`.",
                 "",
             ]
     lines += [
