@@ -554,3 +554,20 @@ def test_bytes_repeat_and_counts_are_right_by_hand(tmp_path):
         found = runtime.count(tmp_path / "one" / FORMATS[name].file)
         assert (found.macs, found.weights, found.biases) == (macs, weights, biases)
         assert found.dtypes == {"float32": weights}
+
+
+def test_shared_and_transposed_layers_are_counted_by_hand(tmp_path):
+    """A shared layer computes twice and is stored once; a transposed one runs at each place it reads."""
+    inputs = keras.Input((8, 8, 1), name="image")
+    shared = layers.Conv2D(1, 3, padding="same", bias_initializer="ones", activation="relu")
+    x = shared(shared(inputs))
+    x = layers.Conv2DTranspose(3, 2, strides=2, bias_initializer="ones", activation="relu")(x)
+    x = layers.Conv2D(4, 3, padding="same", use_bias=False)(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, layers.Dense(3, bias_initializer="ones")(x))
+    macs = 2 * 64 * 9 + 64 * 4 * 3 + 256 * 9 * 3 * 4 + 4 * 3
+    weights, biases = 9 + 4 * 3 + 9 * 3 * 4 + 4 * 3, 1 + 3 + 3
+    export_model(model, tmp_path, ["onnx", "tflite"])
+    for name, runtime in RUNTIMES.items():
+        found = runtime.count(tmp_path / FORMATS[name].file)
+        assert (found.macs, found.weights, found.biases) == (macs, weights, biases)
