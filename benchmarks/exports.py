@@ -1,12 +1,12 @@
-"""Every format of many networks, every check: what export makes of them, as a table.
+"""Export many networks to every format, check the files, and print a table of the results.
 
     python benchmarks/exports.py --data=cifar10.npz --output=exports [NAME ...]
 
-VGG-19 and ResNet18 at the widths of Table I's net1 and net2, both at odd widths with layers of 1 and 3
-channels, and three networks of `keras.applications`. Each is trained for --steps batches first: int8
-files of a net that has learnt nothing say nothing. All six formats are then exported and verified on
---test_examples test images; each network is a JSON line in --output, and a second call of the same
-command goes on where the first ended. About half an hour on two cores.
+The networks are VGG-19 and ResNet18 at the widths of net1 and net2 in Table I, the same two at odd
+widths with layers of 1 and 3 channels, and three networks of `keras.applications`. Each is first
+trained for --steps batches, because int8 files of an untrained net show nothing. Then all six formats
+are exported and verified on --test_examples test images. Each network is a JSON line in --output, and a
+second call of the same command continues where the first ended. It takes half an hour on two cores.
 """
 
 import itertools
@@ -38,12 +38,12 @@ def define_flags():
 
 
 def factory(network, widths):
-    """A network of ours at given widths."""
+    """Return a function that builds one of our networks at given widths."""
     return lambda: models.NETWORKS[network](input_shape=(32, 32, 3), classes=10, widths=widths)
 
 
 def application(name):
-    """A network of `keras.applications` for CIFAR-10."""
+    """Return a function that builds a network of `keras.applications` for CIFAR-10."""
     build = getattr(keras.applications, name)
     return lambda: build(weights=None, input_shape=(32, 32, 3), classes=10)
 
@@ -85,12 +85,12 @@ def finished():
 
 
 def text(row, key, form):
-    """A figure of a report, which a check that ended early has left out."""
+    """Format a figure of a report; a check that ended early has left it out."""
     return "n/a" if row.get(key) is None else format(row[key], form)
 
 
 def table(results):
-    """Render the results as Markdown, and name below it what failed."""
+    """Render the results as a Markdown table, with the failures below it."""
     body, failed = [], []
     for line in results:
         network = f"{line['network']}, {line['steps']} batches"
@@ -101,7 +101,9 @@ def table(results):
             same = "n/a" if found is None else "both" if found == macs else f"{found:,}"
             body.append(
                 (
-                    *(network, name, "failed" if row["problems"] else "verified"),
+                    network,
+                    name,
+                    "failed" if row["problems"] else "verified",
                     text(row, "bytes", ",d"),
                     f"{macs:,} / {same}",
                     text(row, "params", ",d"),
@@ -116,7 +118,7 @@ def table(results):
 
 
 def main(argv):
-    """Export the networks that are missing; print the table of all."""
+    """Export the networks that are missing; print the table of all networks."""
     names = argv[1:] or list(NETWORKS)
     unknown = [name for name in names if name not in NETWORKS]
     if unknown:

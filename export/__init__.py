@@ -1,4 +1,4 @@
-"""Exports a trained network and proves the file that ships; installed as `adprune_keras.export`."""
+"""Export a trained network and check each file by running it; installed as `adprune_keras.export`."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -1,27 +1,13 @@
-"""`README_model.md`: how to run the files that lie beside it."""
+"""Write `README_model.md`, which says how to run the files beside it."""
 
 from adprune_keras.export.formats import FORMATS
+from adprune_keras.export.runtimes import RUNTIMES
 
 from adprune_keras.report.table import escape, markdown_table
 
-_ONNX = """\
-import numpy as np, onnxruntime
-session = onnxruntime.InferenceSession("{file}")
-images = np.zeros({shape}, "{dtype}")
-logits = session.run(["logits"], {{"image": images}})[0]
-print(logits.argmax(axis=1))
-"""
-_TFLITE = """\
-import numpy as np; from ai_edge_litert.interpreter import Interpreter
-runner = Interpreter(model_path="{file}").get_signature_runner()
-images = np.zeros({shape}, "{dtype}")
-logits = runner(image=images)["logits"]
-print(logits.argmax(axis=1))
-"""
-
 
 def rows(report):
-    """Return header and rows of the table of an export report."""
+    """Return the header and the rows of the table for an export report."""
     header = ("format", "precision", "status", "bytes", "MACs", "parameters", "accuracy", "Keras")
     header += ("difference", "worst", "same class")
     body = [
@@ -44,25 +30,28 @@ def rows(report):
 
 
 def card(model, report, expected, removed):
-    """Render the card.
+    """Return the text of `README_model.md`.
 
     Args:
         model: the inference `keras.Model`.
-        report: as `export_model` returns it.
+        report: dict that `export_model` returns.
         expected: `verify.Expected`.
-        removed: names of the layers that only training used.
+        removed: list of str, names of the layers that only training used.
     """
     shape = (expected.batch_size or 1, *expected.shape)
     kind = "uint8 pixels, 0 to 255" if expected.pixels else "images, scaled as in training"
     lines = [
         f"# {escape(model.name)}",
         "",
-        f"Input `image`: {kind}, shape {shape}; output `logits` (a last softmax is left off).",
+        f"Input `image`: {kind}, shape {shape}; output `logits` (without a final softmax).",
         "",
     ]
     lines += [*markdown_table(*rows(report)), ""]
     if removed:
-        lines += [f"Left out, as only training uses them: {escape(', '.join(removed))}.", ""]
+        lines += [
+            f"Not exported, because only training uses them: {escape(', '.join(removed))}.",
+            "",
+        ]
     for name, row in report.items():
         if row["problems"]:
             lines += [
@@ -72,16 +61,15 @@ def card(model, report, expected, removed):
             continue
         form = FORMATS[name]
         dtype = "uint8" if expected.pixels else form.io
-        code = (_ONNX if form.runtime == "onnx" else _TFLITE).format(
-            file=row["file"], shape=shape, dtype=dtype
-        )
+        code = RUNTIMES[form.runtime].snippet.format(file=row["file"], shape=shape, dtype=dtype)
         lines += [f"## {row['file']}", "", f"{form.about}. SHA-256 `{row['sha256']}`", ""]
         lines += ["```python", *code.splitlines(), "```", ""]
         if form.io != "float32":
             lines += [
-                "Integers in and out: with `scale, zero` from `runner.get_input_details()['image']"
-                "['quantization']` an image is `round(x / scale) + zero`; the logits are "
-                "`scale * (q - zero)` with those of the output.",
+                "Input and output are integers. With `scale, zero` from "
+                "`runner.get_input_details()['image']['quantization']` an image is "
+                "`round(x / scale) + zero`. With those of the output the logits are "
+                "`scale * (q - zero)`.",
                 "",
             ]
     lines += [

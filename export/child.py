@@ -1,4 +1,4 @@
-"""Python processes of our own. They run no code of the folder that a command was called in."""
+"""Run Python in another process, which takes no code from the working directory."""
 
 import os
 import pathlib
@@ -9,23 +9,23 @@ import adprune_keras
 
 
 def run(arguments, folder, limit, environment=None, **streams):
-    """Run Python in a folder of ours, with the packages of this process.
+    """Run Python in a given folder, with the packages of this process.
 
-    The working directory of this process is not on the child's path: a `json.py` in a folder that
-    somebody downloaded must not take the place of Python's own.
+    The working directory of this process is not on the child's path. Otherwise a `json.py` in a
+    downloaded folder could take the place of Python's own.
 
     Args:
-        arguments: list of str, what follows `python`; paths in it must be absolute.
-        folder: path, where the child works.
-        limit: seconds, after which it is killed.
-        environment: `{name: value}` beside the environment of this process. Defaults to `None`.
+        arguments: list of str, what follows `python`. Paths in it must be absolute.
+        folder: path, the child's working directory.
+        limit: float, seconds after which the child is killed.
+        environment: `{name: value}`, added to the environment of this process. Defaults to `None`.
         streams: further arguments of `subprocess.run`.
 
     Returns:
         `subprocess.CompletedProcess`.
 
     Raises:
-        subprocess.TimeoutExpired: it did not end within the limit.
+        subprocess.TimeoutExpired: the child did not end within the limit.
     """
     return subprocess.run(
         [sys.executable, "-P", *arguments],
@@ -39,9 +39,9 @@ def run(arguments, folder, limit, environment=None, **streams):
 
 
 def _paths():
-    """The folders that this process imports from, without the working directory.
+    """Return the folders that this process imports from, without the working directory.
 
-    It stays where this package itself is imported from there: then it was put there to be run.
+    The working directory is kept only if this package itself was imported from it.
     """
     here = os.path.realpath(os.curdir)
     ours = os.path.realpath(pathlib.Path(adprune_keras.__file__).parent.parent)

@@ -1,12 +1,11 @@
-"""Conversion in a process of its own: a converter that crashes or hangs costs one clear error.
+"""Convert in another process, so that a converter that crashes or hangs gives one clear error.
 
-The parent saves the inference graph, the calibration images and a description of the jobs; the child
-(`python -m adprune_keras.export.convert FOLDER`) loads them on TensorFlow and writes one file a format,
-and a line of results for each. A child that dies is blamed on the format that it was at, and another
-one goes on with the rest.
+The parent saves the inference graph, the calibration images and a description of the jobs. The child
+(`python -m adprune_keras.export.convert FOLDER`) loads them on TensorFlow. For each format it writes a
+file and a line of results. If the child dies, the format that it was working on has failed, and a new
+child converts the rest.
 """
 
-import importlib
 import json
 import pathlib
 import signal
@@ -17,19 +16,20 @@ from dataclasses import dataclass
 import numpy as np
 from adprune_keras.export import child
 from adprune_keras.export.formats import FORMATS, Format
+from adprune_keras.export.runtimes import RUNTIMES
 
-TIME_LIMIT = 900  # seconds a format
+TIME_LIMIT = 900  # seconds for each format
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a converter needs to know.
+    """What a converter has to know about one conversion.
 
     Attributes:
         form: `Format`.
         batch_size: int, or `None` for a dynamic batch.
         pixels: whether the file takes uint8 pixels.
-        calibration: array (N, H, W, C) as the graph takes it, or `None`.
+        calibration: array (N, H, W, C), scaled as the graph takes it, or `None`.
         metadata: `{key: text}`.
     """
 
@@ -46,15 +46,15 @@ def convert(model, formats, folder, batch_size, pixels, calibration, metadata, t
     Args:
         model: `keras.Model` from `prepare.inference_model`, on any backend.
         formats: names in `FORMATS`.
-        folder: an empty directory; the files are written there under their final names.
+        folder: an empty directory. The files are written there under their final names.
         batch_size: int or `None`.
         pixels: bool.
         calibration: array (N, H, W, C) or `None`.
         metadata: `{key: text}`.
-        time_limit: seconds that one format may take.
+        time_limit: float, seconds that one format may take.
 
     Returns:
-        `{format: reason}` of those that failed.
+        `{format: reason}`, the formats that failed.
     """
     folder = pathlib.Path(folder).absolute()
     model.save(folder / "inference.keras")
@@ -66,7 +66,7 @@ def convert(model, formats, folder, batch_size, pixels, calibration, metadata, t
         (folder / "jobs.json").write_text(json.dumps(settings))
         results = folder / "results.jsonl"
         results.write_text("")
-        ended = _child(folder, time_limit * len(left))
+        ended = in_child(folder, time_limit * len(left))
         done = dict(json.loads(line) for line in results.read_text().splitlines())
         errors |= {name: reason for name, reason in done.items() if reason}
         left = [name for name in left if name not in done]
@@ -75,9 +75,9 @@ def convert(model, formats, folder, batch_size, pixels, calibration, metadata, t
     return errors
 
 
-def _child(folder, limit):
-    """Run the child; return how it ended, in words."""
-    # A fixed hash seed, because the order of sets shows in the bytes that tf2onnx writes.
+def in_child(folder, limit):
+    """Call `carry_out` in a process of its own; return how that process ended, in words."""
+    # The hash seed is fixed because the order of sets shows in the bytes that tf2onnx writes.
     environment = {"KERAS_BACKEND": "tensorflow", "PYTHONHASHSEED": "0"}
     environment |= {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
     arguments = ["-m", "adprune_keras.export.convert", str(folder)]
@@ -93,8 +93,8 @@ def _child(folder, limit):
     return f"the converter ended with exit status {code}: {said[-1] if said else 'it said nothing'}"
 
 
-def main(folder):
-    """Convert what `jobs.json` in a folder asks for; the child's side."""
+def carry_out(folder):
+    """Convert what `jobs.json` in a folder asks for. This is the child's side."""
     import keras
 
     folder = pathlib.Path(folder)
@@ -105,11 +105,10 @@ def main(folder):
     for name in settings["formats"]:
         form = FORMATS[name]
         job = Job(form, settings["batch_size"], settings["pixels"], calibration, settings["metadata"])
-        converter = importlib.import_module(f"adprune_keras.export.to_{form.runtime}")
         try:
-            converter.convert(model, folder / form.file, job)
+            RUNTIMES[form.runtime].convert(model, folder / form.file, job)
             reason = None
-        except Exception as e:  # whatever a converter raises is the finding
+        except Exception as e:  # a converter may raise anything; it becomes the reason
             first = (str(e).strip() or "no message").splitlines()[0]
             reason = f"the converter failed: {type(e).__name__}: {first}"
         with open(folder / "results.jsonl", "a") as results:
@@ -117,4 +116,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    carry_out(sys.argv[1])

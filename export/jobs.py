@@ -1,4 +1,4 @@
-"""Export a run or a `.keras` file, checked on its data."""
+"""Export a run or a `.keras` file, and check the files on its data."""
 
 import dataclasses
 import json
@@ -24,18 +24,19 @@ from adprune_keras.train.settings import Network, Training
 
 
 def export_run(directory, formats, output_dir=None, latency=False, verbose=1, **options):
-    """Export the final net of a run, checked on the test set that the run was trained with.
+    """Export the final net of a run, and check the files on the run's test set.
 
     Args:
         directory: the run directory.
-        formats: as in `export_model`.
-        output_dir: where the files go; `export/` in the run directory by default.
-        latency: whether to time the files beside net0, at its widths with new weights.
-        verbose: int, 0 prints nothing where every file passes. Defaults to 1.
+        formats: list of names in `formats.FORMATS`, or `["all"]`.
+        output_dir: where the files go. Defaults to `export/` in the run directory.
+        latency: bool, whether to time the files beside net0, which gets new weights for that.
+        verbose: int. With 0 nothing is printed if every file passes. Defaults to 1.
         options: `pixel_input`, and further arguments of `export_model`.
 
     Raises:
-        VerificationError: a file failed its checks; the others are there, and the table is printed.
+        VerificationError: a file failed its checks. The other files are written and the table is
+            printed.
     """
     names = resolve(formats)
     found = read_run(directory)
@@ -65,9 +66,19 @@ def export_run(directory, formats, output_dir=None, latency=False, verbose=1, **
 
 
 def export_file(path, formats, dataset=None, output_dir=None, baseline=None, **options):
-    """Export a `.keras` file, checked on a data set's test images or on random ones.
+    """Export a `.keras` file, and check the files on a data set's test images or on random images.
 
-    With `baseline`, a `.keras` file of the network before pruning, the files are timed beside it.
+    Args:
+        path: the `.keras` file.
+        formats: list of names in `formats.FORMATS`, or `["all"]`.
+        dataset: str, the name or path of a data set, or `None` for random images.
+        output_dir: where the files go. Defaults to `export/` beside the model.
+        baseline: `None`, or a `.keras` file of the network before pruning: the files are then timed
+            beside it.
+        options: `pixel_input`, `verbose`, and further arguments of `export_model`.
+
+    Raises:
+        VerificationError: as in `export_run`.
     """
     names, path = resolve(formats), pathlib.Path(path)
     model = load_model(path)
@@ -88,17 +99,28 @@ def report_table(report):
 def export_checked(
     model, directory, names, dataset, facts, baseline, pixel_input=False, verbose=1, **options
 ):
-    """Export a model, print the table, and time the files where a baseline is given.
+    """Export a model, print the table, and time the files if there is a baseline.
+
+    Args:
+        model: `keras.Model`.
+        directory: where the files go.
+        names: list of names in `formats.FORMATS`.
+        dataset: data set as `data.load` returns it, or `None` for random images.
+        facts: dict of plain data for the files' metadata.
+        baseline: `keras.Model`, the network before pruning, or `None`.
+        pixel_input: bool, whether the files take uint8 pixels.
+        verbose: int, as in `export_run`.
+        options: further arguments of `export_model`.
 
     Raises:
-        VerificationError: a file failed its checks; the others are there, and the table is printed.
+        VerificationError: as in `export_run`.
     """
     needs = [name for name in names if FORMATS[name].calibrated]
     if dataset is None and (needs or pixel_input):
         what = needs + ["--pixel_input"] * pixel_input
         raise ValueError(f"Without --dataset there are no training images for these: {', '.join(what)}.")
     if dataset is not None:
-        facts |= {"classes": dataset.classes, "mean": dataset.mean, "std": dataset.std}
+        facts = facts | {"classes": dataset.classes, "mean": dataset.mean, "std": dataset.std}
 
     def say(text):
         if verbose:
@@ -107,21 +129,13 @@ def export_checked(
     say(f"Exporting {', '.join(names)} to {directory} ...")
     normalization = (dataset.mean, dataset.std) if pixel_input else None
     timed = pathlib.Path(directory) / "latency.json"
-    timed.unlink(missing_ok=True)  # an older one is not of these files
+    timed.unlink(missing_ok=True)  # an older one is about other files
+    options |= {"normalization": normalization, "facts": facts}
+    failure = None
     try:
         with quiet_libraries():
-            report, failure = (
-                export_model(
-                    model,
-                    directory,
-                    names,
-                    dataset and dataset.test,
-                    dataset and dataset.train,
-                    normalization=normalization,
-                    facts=facts,
-                    **options,
-                ),
-                None,
+            report = export_model(
+                model, directory, names, dataset and dataset.test, dataset and dataset.train, **options
             )
     except VerificationError as e:
         report, failure = e.report, e

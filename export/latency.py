@@ -1,4 +1,4 @@
-"""What the saved MACs bring on the clock: exported files timed beside those of the network before."""
+"""Time exported files beside those of the network before pruning."""
 
 import importlib.metadata
 import json
@@ -12,6 +12,7 @@ import numpy as np
 from adprune_keras.export import child, convert
 from adprune_keras.export.formats import FORMATS, resolve
 from adprune_keras.export.prepare import inference_model
+from adprune_keras.export.runtimes import RUNTIMES
 
 from adprune_keras.counting.count import cost
 from adprune_keras.counting.counts import COUNTS
@@ -22,10 +23,9 @@ from adprune_keras.prune.widths import nearest
 from adprune_keras.report.table import both, markdown_table
 
 BEFORE, PRUNED, ROUNDED = "before", "pruned", "round_to=8"
-_STEP = 8  # channels that SIMD units take at once
-_WORTH_IT = 1.05  # ratio of times from which another rounding is advised
+_STEP = 8  # SIMD units process 8 channels at once
+_WORTH_IT = 1.05  # ratio of times from which rounding is advised
 _CALIBRATION_IMAGES = 32
-_PACKAGES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert"}
 
 
 def compare(
@@ -43,33 +43,35 @@ def compare(
 ):
     """Time exported files beside the same formats of the network that the model was pruned from.
 
-    One thread, on one core where the system allows it; 10 runs to warm up, then each file in turn, in
-    an order drawn anew each round, so that a slow moment of the machine meets all. Beside the two
-    stands the network at the pruned widths rounded to the nearest multiples of 8 (with new weights,
-    which do not show on the clock). For information only.
+    The files run on one thread, pinned to one core if the system allows it. After 10 runs to warm up,
+    each round times every file once, in a random order, so that a slow moment of the machine affects all
+    files alike. A third network is timed too: its widths are the pruned ones, rounded to the nearest
+    multiples of 8. It has new weights, which do not change the times. The results are for information
+    only.
 
     Args:
         model: the pruned `keras.Model`.
-        baseline: `keras.Model`, the network before, of the same layer names; its weights do not matter.
-        directory: where `export_model` put the model's files.
-        formats: names in `formats.FORMATS`, or `["all"]`; those without a file are left out.
-        batch_size: as `export_model` was given it.
-        normalization: likewise.
-        rounds: int, timed runs of each file: of one image, or of the batch that is fixed in the file.
-        seconds: float, after which a format's timing ends with fewer.
-        seed: int, of the images and of the new weights.
-        time_limit: seconds that the conversion to one format may take.
+        baseline: `keras.Model`, the network before pruning, with the same layer names. Its weights do
+            not matter.
+        directory: path, where `export_model` put the model's files.
+        formats: names in `formats.FORMATS`, or `["all"]`. Formats without a file are skipped.
+        batch_size: int or `None`, the value that `export_model` was given.
+        normalization: `None` or (mean, std), the value that `export_model` was given.
+        rounds: int, timed runs of each file. A run takes one image, or the fixed batch of the file.
+        seconds: float, time after which a format ends with fewer rounds.
+        seed: int, seed of the images and of the new weights.
+        time_limit: float, seconds that the conversion to one format may take.
 
     Returns:
         dict of `"cpu"`, `"versions"`, `"pinned"`, `"nets"` (`{net: {"macs", "params"}}`),
         `"ops_reduction"`, `"params_reduction"` (`{"paper", "deployed"}`), and `"formats"`: `{format:
-        {net: {"bytes", "p50", "p90", "peak_bytes", "times_as_fast"}}}`: milliseconds an
-        image; `times_as_fast` is the median over the rounds of the ratio to the time of `before`,
-        and the `"gain"` of `round_to=8` that to the time of `pruned`.
+        {net: {"bytes", "p50", "p90", "peak_bytes", "times_as_fast"}}}`. Times are milliseconds per
+        image. `times_as_fast` is the time of `before` over that of the net, the median of all rounds.
+        `round_to=8` also has a `"gain"`: the time of `pruned` over its own, the median of all rounds.
 
     Raises:
-        ValueError: no file to time, or a baseline that is not the model's own past.
-        RuntimeError: a comparator could not be converted or a file not be run.
+        ValueError: there is no file to time, or the model was not pruned from the baseline.
+        RuntimeError: a network to compare with was not converted, or a file did not run.
     """
     directory = pathlib.Path(directory).absolute()
     names = [name for name in resolve(formats) if (directory / FORMATS[name].file).is_file()]
@@ -87,10 +89,10 @@ def compare(
             files = {who: places[who] / FORMATS[name].file for who in nets}
             timed[name] = _time(files, FORMATS[name].runtime, rounds, seconds, seed)
     costs = {who: cost(net) for who, net in nets.items()}
-    runtimes = {_PACKAGES[FORMATS[name].runtime] for name in names}
+    packages = {RUNTIMES[FORMATS[name].runtime].package for name in names}
     return {
         "cpu": _cpu(),
-        "versions": {package: importlib.metadata.version(package) for package in sorted(runtimes)},
+        "versions": {package: importlib.metadata.version(package) for package in sorted(packages)},
         "pinned": all(pinned for _, pinned in timed.values()),
         "nets": {who: vars(c.deployed) for who, c in costs.items()},
         "ops_reduction": {k: ops_reduction(costs[BEFORE], costs[PRUNED], k) for k in COUNTS},
@@ -100,7 +102,7 @@ def compare(
 
 
 def summary(found):
-    """Render what `compare` found as Markdown: a table, and advice where rounding would pay."""
+    """Render the result of `compare` as Markdown: a table, and advice if rounding would pay."""
     body = [
         (
             name,
@@ -122,12 +124,13 @@ def summary(found):
         "",
         f"OPS reduction {both(found['ops_reduction'])}, parameters reduction "
         f"{both(found['params_reduction'])} (paper count / deployed count).",
-        f"Milliseconds an image, one thread{', pinned to a core' if found['pinned'] else ''}, in turn; "
-        f"{found['cpu']}; {versions}. Peak: memory that loading and running a file adds to its runtime.",
+        f"Milliseconds per image, one thread{', pinned to a core' if found['pinned'] else ''}, files in "
+        f"turn; {found['cpu']}; {versions}. Peak: memory that loading and running a file adds to the "
+        "runtime.",
     ]
     better = []
     if ROUNDED in found["nets"]:
-        fewer = found["nets"][PRUNED]["macs"] / found["nets"][ROUNDED]["macs"]  # by MACs alone
+        fewer = found["nets"][PRUNED]["macs"] / found["nets"][ROUNDED]["macs"]  # expected from MACs
         gains = {name: rows[ROUNDED]["gain"] for name, rows in found["formats"].items()}
         better = [
             f"{name} {gain:.2f}x" for name, gain in gains.items() if gain >= _WORTH_IT * max(fewer, 1)
@@ -135,21 +138,24 @@ def summary(found):
     if better:
         lines += [
             "",
-            f"With widths in multiples of {_STEP} these formats run faster on this machine than the "
-            f"files here do: {', '.join(better)}. Train with `round_to={_STEP}`.",
+            f"With widths in multiples of {_STEP}, these formats run faster on this machine than the "
+            f"exported files: {', '.join(better)}. Train with `round_to={_STEP}`.",
         ]
     return "\n".join(lines)
 
 
 def _rounded(model, baseline, seed):
-    """The baseline at the model's widths, those that were pruned rounded; `{}` where they are round."""
+    """Return the baseline at the model's widths, with the pruned ones rounded.
+
+    The result is `{ROUNDED: keras.Model}`, or `{}` if all widths are round already.
+    """
     pruned, widths = layer_widths(model), {}
     groups = find_groups(baseline).prunable()
     strange = [g.owner for g in groups if not pruned.get(g.owner, g.width + 1) <= g.width]
     if strange:
         raise ValueError(
             "The baseline is not the network that the model was pruned from: these layers are not in "
-            f"the model, or wider there. Received: {strange}"
+            f"the model, or are wider there. Received: {strange}"
         )
     for group in groups:
         width, step = pruned[group.owner], lcm(_STEP, group.parts)
@@ -195,7 +201,7 @@ def _time(files, runtime, rounds, seconds, seed):
 
 def _stopwatch(job):
     script = pathlib.Path(__file__).with_name("stopwatch.py")
-    limit = 60 + 4 * job["seconds"]  # to load a runtime and warm up on a busy machine
+    limit = 60 + 4 * job["seconds"]  # enough to load a runtime and warm up on a busy machine
     try:
         with tempfile.TemporaryDirectory() as folder:
             arguments = [str(script.absolute()), json.dumps(job)]

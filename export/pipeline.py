@@ -1,4 +1,4 @@
-"""`export_model`: convert, verify from the file, and only then give the file its name."""
+"""Convert a model, verify each file by running it, and only then give it its final name."""
 
 import hashlib
 import json
@@ -10,13 +10,15 @@ from typing import Any
 
 import keras
 import numpy as np
-from adprune_keras.export import convert, metadata
+from adprune_keras.export import convert
 from adprune_keras.export.card import card
 from adprune_keras.export.formats import FORMATS, resolve
 from adprune_keras.export.prepare import inference_model
+from adprune_keras.export.runtime import NAME
 from adprune_keras.export.verify import Expected, VerificationError, verify
 from numpy.typing import ArrayLike
 
+from adprune_keras._version import __version__
 from adprune_keras.counting.count import cost
 from adprune_keras.files.atomic import TEMPORARY, write_text
 from adprune_keras.text import plain
@@ -41,46 +43,50 @@ def export_model(
     seed: int = 0,
     time_limit: float = convert.TIME_LIMIT,
 ) -> dict[str, dict[str, Any]]:
-    """Export a trained model and prove each file by running it.
+    """Export a trained model, and check each file by running it.
 
-    A file is converted in a process of its own under a temporary name, opened and run in ONNX Runtime
-    or LiteRT, and gets its final name only when every check has passed: it opens, uses built-in
-    operations only, has exactly the expected inputs, outputs, types and metadata, the MACs and
-    weights recounted from it equal those of `cost(model).deployed`, its answers are finite, near Keras'
-    (within 1e-5 of the largest logit for float32, 2e-3 float16, 2e-2 dynamic range and 5e-2 int8, both
-    on 99 % of the images), the same in another batch size, and its accuracy on all of `test_data` is no
-    more than `accuracy_points` below Keras'. `export.json` beside the files holds the figures,
-    `README_model.md` how to run them.
+    Each file is converted in another process under a temporary name, and then run in ONNX Runtime or
+    LiteRT. It gets its final name only if it passes every check:
+
+    - It opens, and uses built-in operations only.
+    - Its inputs, outputs, types and metadata are exactly the expected ones.
+    - The MACs and weights counted from the file equal those of `cost(model).deployed`.
+    - Its answers are finite, and do not depend on the batch size.
+    - They differ from Keras' by at most 1e-5 of the largest logit for float32, 2e-3 for float16, and on
+      99 % of the images by at most 2e-2 for dynamic range and 5e-2 for int8.
+    - Its accuracy on all of `test_data` is at most `accuracy_points` below Keras'.
+
+    `export.json` beside the files holds the figures, and `README_model.md` says how to run the files.
 
     Args:
-        model: trained Functional or built Sequential `keras.Model` of any float policy, one input
-            and one output. Layers that only training uses are left out, and a softmax at the end.
-        directory: str or path, made if absent.
+        model: trained Functional or built Sequential `keras.Model` of any float policy, with one input
+            and one output. Layers that only training uses and a final softmax are not exported.
+        directory: str or path. It is created if it does not exist.
         formats: list of names in `formats.FORMATS`, or `["all"]`.
         test_data: batches of (images, labels) as a `tf.data.Dataset` or iterable, or a pair of arrays,
-            scaled as in training; labels are ints. All of it is used. Without it 64 random images are
-            compared and no accuracy is measured.
+            scaled as in training; labels are ints. All batches are used. If it is `None`, 64 random
+            images are compared and no accuracy is measured.
         calibration_data: training images for the int8 formats, scaled as in training: an array or an
             iterable of batches (images, or (images, labels)). 1,000 of the first 10,000 are drawn.
-        batch_size: int or `None` (default): a dynamic batch.
+        batch_size: int, the fixed batch of the files, or `None` (default) for a dynamic batch.
         normalization: `None`, or (mean, std) per channel in pixel units: the files then take uint8
             pixels and normalise them themselves.
-        accuracy_points: float or `None`: accuracy that a file may lose, in points. Defaults to the
-            format's own limit: 0.1 for float, 1.0 for int8.
-        expected_accuracy: float or `None`: accuracy in percent that Keras must reach on `test_data`
-            within half a point, as it did in training; shuffled labels or another scaling show here.
+        accuracy_points: float, accuracy that a file may lose, in points. `None` (default) is the limit
+            of the format: 0.1 for float, 1.0 for int8.
+        expected_accuracy: float or `None`, the model's accuracy in training, in percent. Keras must
+            reach it on `test_data` within half a point. Shuffled labels or another scaling show up here.
         facts: dict of plain data for the files' metadata, or `None`.
-        seed: int, of the choice of calibration images.
-        time_limit: seconds that the conversion to one format may take.
+        seed: int, seed for the choice of calibration images.
+        time_limit: float, seconds that the conversion to one format may take.
 
     Returns:
         dict `{format: {"file", "bytes", "sha256", "macs", "params", "difference", "worst",
         "agreement", "accuracy", "keras_accuracy", "images", "problems"}}`.
 
     Raises:
-        ValueError: unknown format, unusable data, or a model that cannot be exported; nothing is
-            written.
-        VerificationError: a check failed; the file is not there, the message lists all mismatches.
+        ValueError: a format is unknown, the data are unusable, or the model cannot be exported. Nothing
+            is written.
+        VerificationError: a file failed a check and was not written. The message lists all mismatches.
 
     Example:
     >>> export_model(model, "export", ["onnx", "tflite"], test_data=(x_test, y_test))
@@ -95,7 +101,7 @@ def export_model(
     if any(FORMATS[name].calibrated for name in names):
         calibration = _calibration(calibration_data, model, normalization, seed)
     counted = cost(model)
-    described = metadata.describe(model, _plain_facts(facts, counted.deployed, normalization))
+    described = _describe(model, facts, counted.deployed, normalization)
     pixels = normalization is not None
     expected = expectation(model, counted, reference, described, batch_size, pixels, accuracy_points)
     directory = pathlib.Path(directory)
@@ -117,7 +123,7 @@ def export_model(
 
 
 def expectation(model, counted, reference, described, batch_size=None, pixels=False, points=None):
-    """Return what every file of an inference graph of a `Cost` must be, as `verify.Expected`."""
+    """Return what every file of an inference graph must be, as a `verify.Expected`."""
     kernels = [row for row in counted.rows if row.macs]
     return Expected(
         shape=tuple(model.inputs[0].shape[1:]),
@@ -134,7 +140,7 @@ def expectation(model, counted, reference, described, batch_size=None, pixels=Fa
 
 
 def _take(made, form, expected, error, directory):
-    """Verify one file; move it to its final name only if nothing was found."""
+    """Verify one file; give it its final name only if there is no problem."""
     path = directory / form.file
     row = {"file": form.file, "bytes": None, "sha256": None}
     if error:
@@ -144,7 +150,7 @@ def _take(made, form, expected, error, directory):
         row |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         row |= vars(verify(made, form, expected))
     if row["problems"]:
-        path.unlink(missing_ok=True)  # an older file under this name is not of this model
+        path.unlink(missing_ok=True)  # an older file of this name is of another model
         return row
     with open(made, "rb") as file:
         os.fsync(file.fileno())
@@ -152,16 +158,21 @@ def _take(made, form, expected, error, directory):
     return row
 
 
-def _plain_facts(facts, deployed, normalization):
-    known = dict(facts or {})
+def _describe(model, facts, deployed, normalization):
+    """Return a file's metadata as `{key: text}`.
+
+    There is no date in it, so that the same network gives the same bytes.
+    """
+    known = {"package": f"{NAME} {__version__}", "model": model.name} | dict(facts or {})
     if normalization is not None:
         known["normalization"] = [[float(v) for v in values] for values in normalization]
     known["deployed"] = vars(deployed)
-    return plain(known)
+    known = {key: value for key, value in plain(known).items() if value is not None}
+    return {key: v if isinstance(v, str) else json.dumps(v) for key, v in known.items()}
 
 
 def _pixels(images, normalization):
-    """The images as the files take them: as they are, or back as the pixels that they were."""
+    """Return images as the files take them: unchanged, or turned back into pixels."""
     if normalization is None:
         return np.asarray(images, "float32")
     mean, std = (np.asarray(v, "float32") for v in normalization)
@@ -187,7 +198,7 @@ def _reference(model, test_data, normalization):
     if test_data is None:
         rng = np.random.default_rng(0)
         test_data = rng.standard_normal((_RANDOM_IMAGES, *shape)).astype("float32")
-        if normalization is not None:  # any pixels will do
+        if normalization is not None:  # random pixels
             mean, std = (np.asarray(v, "float32") for v in normalization)
             test_data = (rng.integers(0, 256, test_data.shape) - mean) / std
     reference = []
@@ -207,7 +218,7 @@ def _reference(model, test_data, normalization):
 
 
 def _check_accuracy(reference, expected):
-    """Refuse test data on which the trained model is not what it was in training."""
+    """Raise `ValueError` if Keras does not reach its accuracy of training on the test data."""
     if expected is None or any(labels is None for _, labels, _ in reference):
         return
     right = [np.argmax(logits, -1) == labels for _, labels, logits in reference]
@@ -215,12 +226,12 @@ def _check_accuracy(reference, expected):
     if not abs(found - expected) <= 0.5:
         raise ValueError(
             f"The Keras model reaches {found:.2f} % on `test_data`, but {expected:.2f} % in its "
-            "training. These are not the same images, labels or scaling. Nothing was exported."
+            "training. The images, the labels or the scaling are different. Nothing was exported."
         )
 
 
 def _calibration(data, model, normalization, seed):
-    """Draw calibration images, as the graph takes them."""
+    """Draw calibration images, and scale them as the graph takes them."""
     shape = tuple(model.inputs[0].shape[1:])
     if data is None:
         raise ValueError(
@@ -244,5 +255,5 @@ def _calibration(data, model, normalization, seed):
     x = _pixels(x[np.sort(chosen)], normalization).astype("float32")
     if normalization is None:
         return x
-    ends = np.stack([np.full(shape, v, "float32") for v in (0, 255)])  # uint8 is then the pixel itself
+    ends = np.stack([np.full(shape, v, "float32") for v in (0, 255)])  # then an input byte is the pixel
     return np.concatenate([x, ends])

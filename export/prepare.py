@@ -1,40 +1,40 @@
-"""The graph that ships: float32, inference only, ending in logits, under canonical names."""
+"""Make the graph that ships: float32, inference only, with logits as its output."""
 
 import inspect
 
 import keras
 import numpy as np
+from adprune_keras.export.runtime import INPUT
 from keras import layers, ops, tree
 
 from adprune_keras.graph.trace import as_functional, is_nested
 
-INPUT, OUTPUT = "image", "logits"
 # Largest difference from the trained model that a copy may show, relative to its largest output.
 _SAME, _SAME_IN_HALF_PRECISION = 1e-5, 5e-2
 _IDLE = (layers.Identity, layers.ActivityRegularization)
 
 
 def inference_model(model, normalization=None):
-    """Return a copy of a trained model as it ships.
+    """Return a copy of a trained model that is ready to ship.
 
-    The copy is float32 throughout and has no layer that only training uses: one without weights that
-    takes `training` and, for inference, returns what it gets (dropout, noise, augmentation). A softmax
-    at the end is left out: it does not change which class wins, and the logits are what int8 files and
-    numeric checks need. Its input is named `image`. It is compared with the trained model before it is
-    returned.
+    The copy is float32 throughout, and its input is named `image`. Layers that only training uses are
+    removed: they have no weights, take `training`, and return their input in inference (dropout, noise,
+    augmentation). A final softmax is removed too. It does not change which class wins, and int8 files
+    and numeric checks need the logits. Before it is returned, the copy is compared with the trained
+    model.
 
     Args:
-        model: trained Functional or built Sequential `keras.Model`, one input and one output, of any
-            float policy.
-        normalization: `None`, or (mean, std) per channel in pixel units: then the copy takes pixels
+        model: trained Functional or built Sequential `keras.Model` of any float policy, with one input
+            and one output.
+        normalization: `None`, or (mean, std) per channel in pixel units: the copy then takes pixels
             from 0 to 255 and normalises them itself.
 
     Returns:
-        `(copy, removed)`: a `keras.Model`, and the names of the layers that were left out.
+        `(copy, removed)`: a `keras.Model`, and the names of the layers that were removed.
 
     Raises:
-        ValueError: several inputs or outputs, an open image size, a quantised layer, weights that are
-            not finite, or a copy that does not answer as the model does.
+        ValueError: the model has several inputs or outputs, an open image size, a quantised layer or
+            weights that are not finite, or the copy does not answer as the model does.
     """
     plain = as_functional(model)
     if len(plain.inputs) != 1 or len(plain.outputs) != 1:
@@ -58,7 +58,7 @@ def inference_model(model, normalization=None):
 
 
 class _Copy:
-    """New float32 layers for old ones, graph by graph; nested models stay nested."""
+    """Copies graphs with new float32 layers in place of the old ones; nested models stay nested."""
 
     def __init__(self):
         self.made = {}  # id of an old layer or model -> (old, new)
@@ -66,7 +66,7 @@ class _Copy:
         self.stripped = False
 
     def model(self, plain, inputs, strip):
-        """Return the copy of a graph on new inputs; with `strip`, without a softmax at its end."""
+        """Copy a graph onto new inputs; with `strip`, leave out a softmax at its end."""
         end = plain.outputs[0] if strip else None
 
         def make(op):
@@ -100,7 +100,7 @@ class _Copy:
         return keras.Model(new.inputs[0], outputs, name=plain.name)
 
     def layer(self, op, end):
-        """Return the float32 copy of a layer; a raw operation is its own."""
+        """Return the float32 copy of a layer; an operation that is not a layer is returned as it is."""
         if not isinstance(op, layers.Layer):
             return op
         if id(op) not in self.made:
@@ -120,7 +120,7 @@ class _Copy:
         return self.made[id(op)][1]
 
     def is_idle(self, op, args):
-        """True for a layer without weights that is there for training alone."""
+        """Return whether a layer has no weights and only training uses it."""
         if not isinstance(op, layers.Layer) or not args or not hasattr(args[0], "shape"):
             return False
         trains = "training" in inspect.signature(op.call).parameters
@@ -133,10 +133,10 @@ class _Copy:
         return y.shape == x.shape and bool(np.array_equal(x, y))
 
     def fill(self):
-        """Give the new layers the old ones' weights."""
+        """Copy the weights of the old layers to the new ones."""
         for old, new in self.made.values():
             if isinstance(old, keras.Model):
-                continue  # its layers are here themselves
+                continue  # its layers are in `made` themselves
             values = [ops.convert_to_numpy(w).astype("float32") for w in old.weights]
             for weight, value in zip(old.weights, values, strict=True):
                 if not np.all(np.isfinite(value)):

@@ -1,16 +1,17 @@
-"""Times files on one thread, in a process that holds their runtime and nothing else.
+"""Time files on one thread, in a process that holds their runtime and nothing else.
 
-`python stopwatch.py JOB` with a JSON object `{"runtime", "files", "rounds", "seconds", "seed"}` prints
-`{"milliseconds": [[...] a file], "peak_bytes", "pinned"}`.
+`python stopwatch.py JOB` takes a JSON object `{"runtime", "files", "rounds", "seconds", "seed"}` and
+prints `{"milliseconds": [a list for each file], "peak_bytes", "pinned"}`.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import pathlib
-import runpy
 import sys
 import time
+import types
 
 import numpy as np
 
@@ -18,16 +19,15 @@ _WARM_UP = 10
 
 
 def main(job):
-    """Run the files in turn, each in the batch that it is made for, and print milliseconds an image."""
-    # By its path: through the package, Keras would come too and be in the memory that is measured.
-    runtimes = runpy.run_path(str(pathlib.Path(__file__).with_name("runtimes.py")))
-    runtimes["load"](job["runtime"])
+    """Run the files in turn, in the batch size that they are made for; print milliseconds per image."""
+    runtime = runtimes()[job["runtime"]]
+    runtime.load()
     rng, pinned = np.random.default_rng(job["seed"]), _pin()
     before = _forget_peak()
-    files = [runtimes["FILES"][job["runtime"]](pathlib.Path(p), threads=1) for p in job["files"]]
+    files = [runtime.open(pathlib.Path(path), threads=1) for path in job["files"]]
     ports = {(port.shape, port.dtype) for file in files for port in file.inputs}
     if len(ports) != 1:
-        sys.exit(f"the files do not take the same images: {ports}")
+        raise ValueError(f"the files do not take the same images: {ports}")
     images = _images(files[0].inputs[0], rng)
     runs = [file.ready(images) for file in files]
     for run in _WARM_UP * runs:
@@ -35,7 +35,7 @@ def main(job):
     times, end = [[] for _ in files], time.perf_counter() + job["seconds"]
     for _ in range(job["rounds"]):
         for i in rng.permutation(len(files)):
-            runs[i]()  # untimed: the caches are the last file's
+            runs[i]()  # not timed: the caches hold the data of another file
             begin = time.perf_counter()
             runs[i]()
             times[i].append(1000 * (time.perf_counter() - begin) / len(images))
@@ -43,6 +43,17 @@ def main(job):
             break
     grown = None if before is None else _memory("VmHWM") - before
     print(json.dumps({"milliseconds": times, "peak_bytes": grown, "pinned": pinned}))
+
+
+def runtimes():
+    """Return the runtimes, imported from the folder of this file and not through the package.
+
+    The package may import Keras, whose memory would be part of what is measured.
+    """
+    folder = types.ModuleType("export")
+    folder.__path__ = [str(pathlib.Path(__file__).parent)]
+    sys.modules["export"] = folder
+    return importlib.import_module("export.runtimes").RUNTIMES
 
 
 def _images(port, rng):
@@ -54,7 +65,7 @@ def _images(port, rng):
 
 
 def _pin():
-    """Keep to one core; return whether the system allows it."""
+    """Pin this process to one core; return whether the system allows it."""
     try:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     except (AttributeError, OSError):
@@ -63,8 +74,8 @@ def _pin():
 
 
 def _forget_peak():
-    """Let the largest resident memory start from now; return what is resident, `None` if unknown."""
-    # Not `getrusage`: on Linux its figure starts from that of the process that started this one.
+    """Restart the record of the peak memory; return the memory in use, or `None` if unknown."""
+    # `getrusage` will not do: on Linux its peak includes that of the parent process.
     with contextlib.suppress(OSError):
         pathlib.Path("/proc/self/clear_refs").write_text("5")
     return _memory("VmHWM")

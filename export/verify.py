@@ -1,20 +1,17 @@
-"""Runs an exported file against the Keras model and collects every mismatch."""
+"""Compare an exported file with the Keras model, and collect every mismatch."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from adprune_keras.export import count, metadata
-from adprune_keras.export.prepare import INPUT, OUTPUT
-from adprune_keras.export.runtimes import FILES, Port
+from adprune_keras.export.runtime import INPUT, OUTPUT, Port
+from adprune_keras.export.runtimes import RUNTIMES
 
 _SMALL_KERNEL = 1024  # TFLite leaves smaller ones in float32 where only the weights are quantised
-_COUNTS = {"onnx": count.of_onnx, "tflite": count.of_tflite}
-_FACTS = {"onnx": metadata.of_onnx, "tflite": metadata.of_tflite}
 
 
 class VerificationError(RuntimeError):
-    """A file failed its checks; `report` holds what was found, format by format."""
+    """A file failed its checks; `report` holds the results of each format."""
 
     def __init__(self, message: str, report: dict[str, dict[str, Any]]) -> None:
         super().__init__(message)
@@ -23,19 +20,19 @@ class VerificationError(RuntimeError):
 
 @dataclass(frozen=True)
 class Expected:
-    """What every file of one model must be, whatever its format.
+    """What every file of one model must be, in any format.
 
     Attributes:
         shape: (H, W, C) of an image.
-        classes: int, logits an image.
+        classes: int, logits per image.
         batch_size: int, or `None` for a dynamic batch.
         pixels: whether the input is uint8 pixels.
         macs: int, deployed count.
-        kernels: list of the deployed count's kernel sizes, one a layer.
-        biases: int, elements of biases at the most; those of zeros may be left out.
+        kernels: list of ints, the elements of each layer's kernel in the deployed count.
+        biases: int, the most elements that the biases may have. A file may omit biases of zeros.
         batches: list of (images as the file takes them, int labels or `None`, Keras' logits).
         metadata: `{key: text}`.
-        points: accuracy that a file may lose, or `None` for the format's own limit.
+        points: float, accuracy that a file may lose, or `None` for the limit of the format.
     """
 
     shape: tuple
@@ -55,16 +52,16 @@ class Verdict:
     """What was measured on one file.
 
     Attributes:
-        problems: list of str, empty where all checks passed.
-        macs: int, counted from the file, one image.
-        params: int, likewise: kernels and biases, zero biases that it leaves out included.
+        problems: list of str, empty if all checks passed.
+        macs: int, counted from the file, for one image.
+        params: int, counted from the file: kernels and biases. Zero biases that it omits are included.
         difference: float, largest difference from Keras over the largest |logit|, on the share of
-            the images that the format must keep to.
+            the images for which the format has a limit.
         worst: float, the same on all images.
-        agreement: float, percent of the images that it puts into the same class as Keras.
-        accuracy: float in percent through the file's runtime, or `None` without labels.
-        keras_accuracy: float in percent of the Keras model on the same images, or `None`.
-        images: int, images that went through both.
+        agreement: float, percent of the images that the file puts into Keras' class.
+        accuracy: float, accuracy of the file in percent, or `None` without labels.
+        keras_accuracy: float, accuracy of the Keras model on the same images, or `None`.
+        images: int, images that both have answered.
     """
 
     problems: list = field(default_factory=list)
@@ -89,13 +86,13 @@ def verify(path, form, expected):
     Returns:
         A `Verdict`.
     """
-    verdict = Verdict()
+    verdict, runtime = Verdict(), RUNTIMES[form.runtime]
     try:
-        foreign = FILES[form.runtime].foreign(path)
-        file = FILES[form.runtime](path)
-        counted = _COUNTS[form.runtime](path)
-        facts = _FACTS[form.runtime](path)
-    except Exception as e:  # whatever a runtime raises on a bad file is the finding
+        foreign = runtime.foreign(path)
+        file = runtime.open(path)
+        counted = runtime.count(path)
+        facts = runtime.metadata(path)
+    except Exception as e:  # a runtime may raise anything on a bad file; it becomes the problem
         verdict.problems.append(f"the file does not open: {type(e).__name__}: {_first_line(e)}")
         return verdict
     if foreign:
@@ -126,7 +123,7 @@ def _check_count(verdict, counted, form, expected):
 
 
 def _check_ports(verdict, file, form, expected):
-    """Compare inputs and outputs; return whether the file can be run all the same."""
+    """Compare inputs and outputs; return whether the file can be run even so."""
     n, io = expected.batch_size, form.io
     into = [Port(INPUT, (n, *expected.shape), "uint8" if expected.pixels else io)]
     out = [Port(OUTPUT, (n, expected.classes), io)]
@@ -150,12 +147,12 @@ def _run(verdict, file, form, expected):
     if ours.shape != logits.shape:
         verdict.problems.append(f"it answers with shape {ours.shape}, Keras {logits.shape}")
         return
-    if not np.all(np.isfinite(ours)):  # nothing that follows means anything then
+    if not np.all(np.isfinite(ours)):  # then no other figure has a meaning
         verdict.problems.append("its answers are not all finite")
         return
     scale = float(np.max(np.abs(logits))) or 1.0
     _check_difference(verdict, ours, logits, scale, form)
-    if file.inputs[0].shape[0] is None:  # the same images, in batches of another size
+    if file.inputs[0].shape[0] is None:  # run the same images in another batch size
         first = expected.batches[0][0][:8]
         one_by_one = np.concatenate([file.run(first[i : i + 1]) for i in range(len(first))])
         drift = float(np.max(np.abs(one_by_one - ours[: len(first)]))) / scale
@@ -175,13 +172,13 @@ def _check_difference(verdict, ours, logits, scale, form):
         )
     same = np.argmax(ours, -1) == np.argmax(logits, -1)
     verdict.agreement = 100 * float(np.mean(same))
-    lead = np.sum(np.diff(np.sort(logits, -1)[..., -2:]), -1)  # 0 where there is but one class
+    lead = np.sum(np.diff(np.sort(logits, -1)[..., -2:]), -1)  # 0 if there is only one class
     sure = lead > 2 * form.difference * scale  # both logits may move by the difference
     kept = 100 * float(np.mean(same[sure])) if np.any(sure) else 100.0
     if not kept >= form.share:
         verdict.problems.append(
             f"it puts {kept:.2f} % of the {np.sum(sure):,} images whose class leads by more than twice "
-            f"that difference into Keras' class, at least {form.share:g} % asked"
+            f"that difference into Keras' class, expected at least {form.share:g} %"
         )
 
 

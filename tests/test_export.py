@@ -11,6 +11,7 @@ import time
 import keras
 import numpy as np
 import pytest
+from conversions import in_process, real_child  # noqa: F401
 from keras import layers
 from toys import plain_cnn, sequential_cnn
 
@@ -22,18 +23,18 @@ from adprune_keras.export import (
     VerificationError,
     child,
     convert,
-    count,
     export_model,
-    metadata,
     pipeline,
     verify,
 )
 from adprune_keras.export.formats import FORMATS, resolve
+from adprune_keras.export.onnx import OnnxFile
 from adprune_keras.export.prepare import inference_model
-from adprune_keras.export.runtimes import FILES as RUNTIMES
-from adprune_keras.export.runtimes import OnnxFile, TfliteFile
+from adprune_keras.export.runtimes import RUNTIMES
+from adprune_keras.export.tflite import TfliteFile
 
 from adprune_keras import cost, models
+from adprune_keras.counting.sizes import DTYPES
 
 
 def graded(count, seed=0):
@@ -121,10 +122,10 @@ def test_every_format_is_verified_and_matches_the_model(made):
 def test_names_types_and_metadata_are_canonical(made):
     for name, form in FORMATS.items():
         path = made.directory / form.file
-        file = RUNTIMES[form.runtime](path)
+        file = RUNTIMES[form.runtime].open(path)
         assert [(p.name, p.shape, p.dtype) for p in file.inputs] == [("image", (None, 8, 8, 1), form.io)]
         assert [(p.name, p.shape, p.dtype) for p in file.outputs] == [("logits", (None, 4), form.io)]
-        facts = (metadata.of_onnx if form.runtime == "onnx" else metadata.of_tflite)(path)
+        facts = RUNTIMES[form.runtime].metadata(path)
         assert (facts["net"], json.loads(facts["widths"]), facts["model"]) == (
             *("net1", {"conv1": 7}, "everything"),
         ), name
@@ -155,7 +156,7 @@ def test_the_scripts_of_the_docs_classify_as_the_files_do(made, tmp_path):
         command = [sys.executable, "-c", code, str(path), str(tmp_path / "images.npy")]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stderr[-2000:]
-        expected = np.argmax(RUNTIMES[form.runtime](path).run(X[:20]), -1)
+        expected = np.argmax(RUNTIMES[form.runtime].open(path).run(X[:20]), -1)
         assert json.loads(ran.stdout.splitlines()[-1]) == expected.tolist(), name
 
 
@@ -233,6 +234,11 @@ def test_unknown_formats_are_named_all_at_once_and_nothing_is_written(tmp_path):
     assert resolve(["tflite", "all"]) == list(FORMATS)
 
 
+def test_the_predicted_sizes_are_of_the_same_formats():
+    assert {name: form.weights for name, form in FORMATS.items()} == DTYPES
+    assert {form.runtime for form in FORMATS.values()} == set(RUNTIMES)
+
+
 @pytest.mark.parametrize(
     ("calibration", "message"),
     [
@@ -289,7 +295,7 @@ def test_pixels_in_a_fixed_batch(tmp_path):
     )
     logits = inference_model(model)[0].predict_on_batch(scaled[:5])
     for name, row in report.items():
-        file = RUNTIMES[FORMATS[name].runtime](tmp_path / row["file"])
+        file = RUNTIMES[FORMATS[name].runtime].open(tmp_path / row["file"])
         assert [(p.shape, p.dtype) for p in file.inputs] == [((1, 8, 8, 1), "uint8")]
         answers = np.concatenate([file.run(pixels[i : i + 1]) for i in range(5)])
         np.testing.assert_allclose(answers, logits, atol=np.abs(logits).max() * 0.05)
@@ -474,6 +480,7 @@ def script(path, text):
     return str(path)
 
 
+@pytest.mark.usefixtures("real_child")
 def test_a_converter_that_dies_or_hangs_is_one_error_and_the_rest_goes_on(tmp_path, monkeypatch):
     model, _ = inference_model(plain_cnn())
     settings = (None, False, None, {})
@@ -529,6 +536,7 @@ def test_what_the_converters_cannot_do_is_said(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["README_model.md", "export.json"]
 
 
+@pytest.mark.usefixtures("real_child")
 def test_bytes_repeat_and_counts_are_right_by_hand(tmp_path):
     """3x3 conv 1 -> 2 on 8x8 (valid: 6x6), depthwise, Dense 2 -> 3; all biases made non-zero."""
     inputs = keras.Input((8, 8, 1), name="image")
@@ -542,9 +550,24 @@ def test_bytes_repeat_and_counts_are_right_by_hand(tmp_path):
     assert (cost(model).deployed.macs, cost(model).deployed.params) == (macs, weights + biases)
     first, again = (export_model(model, tmp_path / n, ["onnx", "tflite"]) for n in ("one", "two"))
     assert {n: row["sha256"] for n, row in first.items()} == {n: r["sha256"] for n, r in again.items()}
-    for found in (
-        count.of_onnx(tmp_path / "one" / "model.onnx"),
-        count.of_tflite(tmp_path / "one" / "model.tflite"),
-    ):
+    for name, runtime in RUNTIMES.items():
+        found = runtime.count(tmp_path / "one" / FORMATS[name].file)
         assert (found.macs, found.weights, found.biases) == (macs, weights, biases)
         assert found.dtypes == {"float32": weights}
+
+
+def test_shared_and_transposed_layers_are_counted_by_hand(tmp_path):
+    """A shared layer computes twice and is stored once; a transposed one runs at each place it reads."""
+    inputs = keras.Input((8, 8, 1), name="image")
+    shared = layers.Conv2D(1, 3, padding="same", bias_initializer="ones", activation="relu")
+    x = shared(shared(inputs))
+    x = layers.Conv2DTranspose(3, 2, strides=2, bias_initializer="ones", activation="relu")(x)
+    x = layers.Conv2D(4, 3, padding="same", use_bias=False)(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, layers.Dense(3, bias_initializer="ones")(x))
+    macs = 2 * 64 * 9 + 64 * 4 * 3 + 256 * 9 * 3 * 4 + 4 * 3
+    weights, biases = 9 + 4 * 3 + 9 * 3 * 4 + 4 * 3, 1 + 3 + 3
+    export_model(model, tmp_path, ["onnx", "tflite"])
+    for name, runtime in RUNTIMES.items():
+        found = runtime.count(tmp_path / FORMATS[name].file)
+        assert (found.macs, found.weights, found.biases) == (macs, weights, biases)

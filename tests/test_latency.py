@@ -1,9 +1,12 @@
 """Times themselves are not asserted: they are the machine's. That they belong to the right files is."""
 
+import pathlib
+import subprocess
 import sys
 
 import keras
 import pytest
+from conversions import in_process  # noqa: F401
 from toys import plain_cnn
 
 pytest.importorskip("tf2onnx")
@@ -44,6 +47,21 @@ def test_files_are_timed_beside_the_network_before_and_beside_round_widths(tmp_p
     text = latency.summary(found)
     assert f"{costs['before'].deployed.macs:,}" in text
     assert "paper count / deployed count" in text
+
+
+def test_the_stopwatch_holds_a_runtime_and_nothing_else():
+    code = """
+import runpy, sys
+files = runpy.run_path(sys.argv[1])["runtimes"]()
+files[sys.argv[2]].load()
+heavy = ("adprune_keras", "keras", "tensorflow", "onnx", "onnxruntime", "ai_edge_litert")
+print([name for name in heavy if name in sys.modules])
+"""
+    script = pathlib.Path(latency.__file__).with_name("stopwatch.py")
+    for name, package in (("onnx", "onnxruntime"), ("tflite", "ai_edge_litert")):
+        command = [sys.executable, "-P", "-c", code, str(script), name]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == f"['{package}']\n"
 
 
 def test_widths_that_are_round_need_no_third_net(tmp_path):

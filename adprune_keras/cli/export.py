@@ -1,7 +1,7 @@
-"""`adprune-export`: a run directory or a `.keras` file in, verified ONNX and TFLite files out.
+"""`adprune-export`: turn a run directory or a `.keras` file into verified ONNX and TFLite files.
 
-Exit status: 0, all files verified and written; 1, nothing exported (flags, input, data); 2, a file
-failed its checks and was not written, the others were.
+Exit status: 0, all files are verified and written; 1, nothing was exported because of the flags, the
+input or the data; 2, a file failed its checks and was not written, but the others were.
 """
 
 import contextlib
@@ -26,45 +26,47 @@ def define_flags():
             flags.DEFINE_string(
                 "dataset",
                 None,
-                "With --model: data set whose test images the files are checked on, and whose training "
-                "images calibrate int8, as in adprune-train. Default: random images, and no int8.",
+                "With --model: data set, named as in adprune-train. The files are checked on its test "
+                "images, and its training images calibrate int8. Default: random images, and no int8.",
             ),
         ],
         "Files": [
             flags.DEFINE_list(
                 "formats",
                 ["onnx", "tflite"],
-                f"Formats, or all; float32 by default, as it loses nothing. {_FORMATS}.",
+                f"Names of formats, or all. The default is float32, which loses nothing. {_FORMATS}.",
             ),
             flags.DEFINE_string(
                 "output_dir", None, "Where the files go. Default: export/ beside the model."
             ),
             flags.DEFINE_integer(
-                "batch_size", None, "Fix the batch of the files. Default: any batch will do.", 1
+                "batch_size", None, "Fixed batch size of the files. Default: any batch size.", 1
             ),
             flags.DEFINE_bool(
-                "pixel_input", False, "Files take uint8 pixels and normalise them: what a camera gives."
+                "pixel_input",
+                False,
+                "The files take uint8 pixels, as a camera gives them, and normalise them.",
             ),
         ],
         "Checks": [
             flags.DEFINE_float(
                 "accuracy_points",
                 None,
-                "Accuracy that a file may lose against Keras, in points. Default: 0.1 for float, 1.0 "
-                "for int8, more than rounding costs.",
+                "Accuracy that a file may lose against Keras, in points. Default: 0.1 for float and 1.0 "
+                "for int8, which is more than rounding costs.",
                 0.0,
             ),
             flags.DEFINE_bool(
                 "latency",
                 False,
-                "Time the files on one thread beside the network before pruning, in the same formats, "
-                "and write latency.json beside them. It takes a minute or more.",
+                "Time the files on one thread, together with the network before pruning in the same "
+                "formats, and write latency.json. This takes a minute or more.",
             ),
             flags.DEFINE_string(
                 "baseline",
                 None,
-                "With --model and --latency: .keras file of the network before pruning. A run knows "
-                "its own.",
+                "With --model and --latency: .keras file of the network before pruning. With --run_dir "
+                "it is not needed.",
             ),
         ],
     }
@@ -74,7 +76,7 @@ def _act():
     if bool(FLAGS.run_dir) == bool(FLAGS.model):
         raise app.UsageError("Give either --run_dir or --model.")
     if bool(FLAGS.baseline) != bool(FLAGS.model and FLAGS.latency):
-        raise app.UsageError("--model with --latency needs --baseline, and nothing else takes it.")
+        raise app.UsageError("--model with --latency needs --baseline, and --baseline needs both.")
     options = {
         "batch_size": FLAGS.batch_size,
         "pixel_input": FLAGS.pixel_input,
@@ -90,10 +92,10 @@ def _act():
 
 @contextlib.contextmanager
 def exit_if_refused():
-    """Run an export; where a file failed its checks, say so and exit with status 2."""
+    """Run an export; if a file failed its checks, print that and exit with status 2."""
     from adprune_keras.export.verify import VerificationError
 
-    logging.set_verbosity(logging.ERROR)  # the converters narrate; what counts is checked
+    logging.set_verbosity(logging.ERROR)  # the converters print much; the checks report what matters
     try:
         yield
     except VerificationError as e:

@@ -1,4 +1,4 @@
-"""Predicted sizes of exported files, from rows of `accounting.cost`.
+"""Predict the sizes of exported files from the rows of a `count.Cost`.
 
 A file holds the deployed parameters in its format's types, what quantisation keeps for each channel,
 and the graph. The bytes for each channel and layer were fitted to the files of quarter-width VGG-19 and
@@ -8,47 +8,54 @@ Files of networks that have not trained are smaller: equal weights (biases of 0)
 
 from dataclasses import dataclass
 
+_BYTES = {"float32": 4, "float16": 2, "int8": 1}
+
 
 @dataclass(frozen=True)
-class Bytes:
-    """What a format stores, in bytes.
+class Stored:
+    """What a format stores.
 
     Attributes:
-        kernel: for each entry of a kernel.
-        bias: for each bias, scale or shift.
-        channel: for each channel of a kernel: its scales and zero points.
-        layer: for each layer: its operations, tensors and names.
+        dtype: str, of the kernels' entries.
+        bias: int, bytes for each bias, scale or shift.
+        channel: int, bytes for each channel of a kernel: its scales and zero points.
+        layer: int, bytes for each layer: its operations, tensors and names.
     """
 
-    kernel: int
+    dtype: str
     bias: int
     channel: int
     layer: int
 
 
-FORMATS = {
-    "onnx": Bytes(4, 4, 0, 580),
-    "onnx_int8": Bytes(1, 4, 13, 2550),
-    "tflite": Bytes(4, 4, 0, 770),
-    "tflite_float16": Bytes(2, 2, 0, 1150),
-    "tflite_dynamic": Bytes(1, 4, 12, 880),
-    "tflite_int8": Bytes(1, 4, 24, 880),
+STORED = {
+    "onnx": Stored("float32", 4, 0, 580),
+    "onnx_int8": Stored("int8", 4, 13, 2550),
+    "tflite": Stored("float32", 4, 0, 770),
+    "tflite_float16": Stored("float16", 2, 0, 1150),
+    "tflite_dynamic": Stored("int8", 4, 12, 880),
+    "tflite_int8": Stored("int8", 4, 24, 880),
 }
-DTYPES = {
-    name: {4: "float32", 2: "float16", 1: "int8"}[b.kernel] for name, b in FORMATS.items()
-}  # of kernels
+# Dtypes of kernels. The formats of `adprune_keras.export` take theirs from here.
+DTYPES = {name: stored.dtype for name, stored in STORED.items()}
 
 
 def file_sizes(cost):
-    """Return `{format of adprune-export: bytes}` that a network's files will take, about.
+    """Predict the sizes of a network's files.
 
     Args:
-        cost: `accounting.Cost` of the network.
+        cost: `count.Cost` of the network.
+
+    Returns:
+        `{format of adprune-export: bytes}`.
     """
     kernels = sum(row.params for row in cost.rows)
     biases = sum(row.bias for row in cost.rows)
     channels = sum(row.width for row in cost.rows if row.params)
     return {
-        name: kernels * b.kernel + biases * b.bias + channels * b.channel + len(cost.rows) * b.layer
-        for name, b in FORMATS.items()
+        name: kernels * _BYTES[s.dtype]
+        + biases * s.bias
+        + channels * s.channel
+        + len(cost.rows) * s.layer
+        for name, s in STORED.items()
     }
