@@ -19,6 +19,7 @@ class Onnx(Runtime):
 
     package = "onnxruntime"
     module = "onnxruntime"
+    needs = ("tensorflow", "tf2onnx", "onnx", "onnxruntime")
     snippet = """\
 import numpy as np, onnxruntime
 session = onnxruntime.InferenceSession("{file}")

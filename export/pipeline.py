@@ -15,12 +15,14 @@ from adprune_keras.export.card import card
 from adprune_keras.export.formats import FORMATS, resolve
 from adprune_keras.export.prepare import inference_model
 from adprune_keras.export.runtime import NAME
+from adprune_keras.export.runtimes import RUNTIMES
 from adprune_keras.export.verify import Expected, VerificationError, verify
 from numpy.typing import ArrayLike
 
 from adprune_keras._version import __version__
 from adprune_keras.counting.count import cost
 from adprune_keras.files.atomic import TEMPORARY, write_text
+from adprune_keras.files.packages import need
 from adprune_keras.text import plain
 
 _RANDOM_IMAGES = 64
@@ -92,6 +94,8 @@ def export_model(
     >>> export_model(model, "export", ["onnx", "tflite"], test_data=(x_test, y_test))
     """
     names = resolve(formats)
+    runtimes = dict.fromkeys(FORMATS[name].runtime for name in names)
+    need("An export", *dict.fromkeys(m for runtime in runtimes for m in RUNTIMES[runtime].needs))
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise ValueError(f"`batch_size` must be an int of at least 1 or None. Received: {batch_size!r}")
     model, removed = inference_model(model, normalization)

@@ -95,11 +95,13 @@ class Runtime(ABC):
     Attributes:
         package: str, name of the distribution that runs the files.
         module: str, what is imported from it.
+        needs: packages that must be installed to convert, open and check a file.
         snippet: str, code that runs a file; it has the fields `file`, `shape` and `dtype`.
     """
 
     package: str
     module: str
+    needs: tuple[str, ...]
     snippet: str
 
     def load(self):

@@ -14,6 +14,7 @@ class Tflite(Runtime):
 
     package = "ai-edge-litert"
     module = "ai_edge_litert.interpreter"
+    needs = ("tensorflow", "ai_edge_litert", "flatbuffers")
     snippet = """\
 import numpy as np; from ai_edge_litert.interpreter import Interpreter
 runner = Interpreter(model_path="{file}").get_signature_runner()
