@@ -92,22 +92,22 @@ def measured(plain, relus, measure, key, calls, phase):
 
     `calls` numbers the calls as `trace` does.
     """
-    measured = []
+    found = []
 
     def call(stand_in, *args, **kwargs):
         if is_nested(stand_in.op):
             inner = measured(as_functional(stand_in.op), relus, measure, key, calls, phase)
             # Called again, a nested model gets a copy of its own: other calls, other activations.
-            result = StandIn(inner, f"{stand_in.name}_{len(measured)}", phase)(*args, **kwargs)
-            measured.extend(result[key])
+            result = StandIn(inner, f"{stand_in.name}_{len(found)}", phase)(*args, **kwargs)
+            found.extend(result[key])
             return result["outputs"]
         place, outputs = relus.get(next(calls)), stand_in(*args, **kwargs)
         if place is not None:
-            measured.append(measure(place, outputs))
+            found.append(measure(place, outputs))
         return outputs
 
     twin = replay(plain, call, phase=phase)
-    return keras.Model(twin.input, {"outputs": twin.output, key: measured})
+    return keras.Model(twin.input, {"outputs": twin.output, key: found})
 
 
 def _part(place, groups, places):

@@ -44,7 +44,12 @@ def activation_density(
     >>> activation_density(model, x_test)["block1_conv1"].shape
     (64,)
     """
-    aux, parts = density_model(model, find_groups(model, shortcuts))
+    return densities_of(model, find_groups(model, shortcuts), data, batch_size)
+
+
+def densities_of(model, groups, data, batch_size=128):
+    """Do the work of `activation_density` for groups that are known already."""
+    aux, parts = density_model(model, groups)
     sums, batches = None, 0
     for batch in _batches(data, batch_size):
         step = np.concatenate(aux.predict_on_batch(batch)["positives"]).astype(np.float64)
