@@ -1,6 +1,5 @@
 """Densities and activation maps of a model, from data."""
 
-import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,11 +8,10 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from adprune_keras.density.auxiliary import density_model, measured
+from adprune_keras.density.auxiliary import Measured, density_model
 from adprune_keras.density.numbers import merge
 from adprune_keras.graph.choices import Shortcuts
 from adprune_keras.graph.groups import find_groups
-from adprune_keras.graph.trace import Phase, as_functional
 
 
 def activation_density(
@@ -80,7 +78,7 @@ def activation_maps(model, images):
     def average(place, outputs):
         return ops.mean(ops.cast(outputs, "float32"), axis=place.axis)
 
-    aux = measured(as_functional(model), relus, average, "maps", itertools.count(), Phase())
+    aux = Measured(relus, average, "maps").copy(model)
     found = aux(ops.convert_to_tensor(images), training=False)["maps"] if relus else []
     for place, values in zip(relus.values(), found, strict=True):
         maps.setdefault(place.name, ops.convert_to_numpy(values))
