@@ -7,7 +7,7 @@ import numpy as np
 from adprune_keras.export.runtime import INPUT
 from keras import layers, ops, tree
 
-from adprune_keras.graph.trace import as_functional, is_nested
+from adprune_keras.graph.copy import NewLayers, as_functional
 
 # Largest difference from the trained model that a copy may show, relative to its largest output.
 _SAME, _SAME_IN_HALF_PRECISION = 1e-5, 5e-2
@@ -45,52 +45,38 @@ def inference_model(model, normalization=None):
     shape = tuple(plain.inputs[0].shape[1:])
     if None in shape:
         raise ValueError(f"Export takes models of a fixed image size. Received: input shape {shape}")
-    copy = _Copy()
-    clean = copy.model(plain, keras.Input(shape, name=INPUT), strip=True)
-    copy.fill()
+    copier = _Copy()
+    clean = copier.copy(plain, inputs=keras.Input(shape, name=INPUT))
+    copier.fill()
     if normalization is not None:
         mean, std = (np.asarray(v, "float32") for v in normalization)
         pixels = keras.Input(shape, name=INPUT)
         scaled = layers.Rescaling(1 / std, -mean / std, name="normalization")(pixels)
         clean = keras.Model(pixels, clean(scaled), name=plain.name)
-    _compare(plain, clean, shape, normalization, copy.stripped)
-    return clean, copy.removed
+    _compare(plain, clean, shape, normalization, copier.stripped)
+    return clean, copier.removed
 
 
-class _Copy:
-    """Copies graphs with new float32 layers in place of the old ones; nested models stay nested."""
+class _Copy(NewLayers):
+    """New float32 layers for old ones, shared wherever the old ones are."""
 
     def __init__(self):
-        self.made = {}  # id of an old layer or model -> (old, new)
+        super().__init__()
+        self.ends = {}  # path -> the output of the network, where that level makes it
         self.removed = []
         self.stripped = False
 
-    def model(self, plain, inputs, strip):
-        """Copy a graph onto new inputs; with `strip`, leave out a softmax at its end."""
-        end = plain.outputs[0] if strip else None
+    def key(self, op, path):
+        """Return the operation's identity: one layer may be in several nested models."""
+        return id(op)
 
-        def make(op):
-            if not is_nested(op):
-                return self.layer(op, end)
-            if id(op) not in self.made:
-                inner = as_functional(op)
-                news = [keras.Input(batch_shape=x.shape, dtype=_float32(x.dtype)) for x in inner.inputs]
-                self.made[id(op)] = (op, self.model(inner, news, strip and _makes(op, end)))
-            return self.made[id(op)][1]
-
-        def call(op, *args, **kwargs):
-            kwargs.pop("training", None)
-            if isinstance(op, keras.Model) and op.inputs[0] is op.outputs[0]:
-                return args[0]  # all its layers were idle
-            if self.is_idle(op, args):
-                self.removed += [op.name] if op.name not in self.removed else []
-                return args[0]
-            return op(*args, **kwargs)
-
-        given = tree.pack_sequence_as(plain.input, tree.flatten(inputs))
-        new = keras.models.clone_model(
-            plain, input_tensors=given, clone_function=make, call_function=call
-        )
+    def copy(self, model, path="", inputs=None, strip=True):
+        """Return the copy of a graph; with `strip`, without a softmax at its end."""
+        plain = as_functional(model)
+        if inputs is None:
+            inputs = [keras.Input(batch_shape=x.shape, dtype=_float32(x.dtype)) for x in plain.inputs]
+        self.ends[path] = plain.outputs[0] if strip else None
+        new = super().copy(plain, path, tree.pack_sequence_as(plain.input, tree.flatten(inputs)))
         if len(new.inputs) > 1 or len(new.outputs) > 1:
             return new
         outputs = new.outputs[0]
@@ -99,25 +85,37 @@ class _Copy:
             outputs, self.stripped = top.input, True
         return keras.Model(new.inputs[0], outputs, name=plain.name)
 
-    def layer(self, op, end):
-        """Return the float32 copy of a layer; an operation that is not a layer is returned as it is."""
+    def nested(self, op, path):
+        """Return the copy of a nested model."""
+        return self.copy(op, f"{path}{op.name}/", strip=_makes(op, self.ends[path]))
+
+    def call(self, new, path, args, kwargs):
+        """Call a layer for inference; one that does nothing there is left out."""
+        kwargs.pop("training", None)
+        if isinstance(new, keras.Model) and new.inputs[0] is new.outputs[0]:
+            return args[0]  # all its layers were idle
+        if self.is_idle(new, args):
+            self.removed += [new.name] if new.name not in self.removed else []
+            return args[0]
+        return new(*args, **kwargs)
+
+    def layer(self, op, path):
+        """Return the float32 copy of a layer; a raw operation is its own."""
         if not isinstance(op, layers.Layer):
             return op
-        if id(op) not in self.made:
-            if getattr(op, "quantization_mode", None):
-                raise ValueError(
-                    f"Export quantises by itself. Received: layer '{op.name}' with dtype policy "
-                    f"'{op.dtype_policy.name}'. Export the model as it was before `quantize`."
-                )
-            config = op.get_config()
-            if "dtype" in config:
-                config["dtype"] = "float32"
-            fused = getattr(op, "activation", None) is keras.activations.softmax
-            if fused and not isinstance(op, layers.Activation) and _makes(op, end):
-                config["activation"] = "linear"
-                self.stripped = True
-            self.made[id(op)] = (op, type(op).from_config(config))
-        return self.made[id(op)][1]
+        if getattr(op, "quantization_mode", None):
+            raise ValueError(
+                f"Export quantises by itself. Received: layer '{op.name}' with dtype policy "
+                f"'{op.dtype_policy.name}'. Export the model as it was before `quantize`."
+            )
+        config = op.get_config()
+        if "dtype" in config:
+            config["dtype"] = "float32"
+        fused = getattr(op, "activation", None) is keras.activations.softmax
+        if fused and not isinstance(op, layers.Activation) and _makes(op, self.ends[path]):
+            config["activation"] = "linear"
+            self.stripped = True
+        return type(op).from_config(config)
 
     def is_idle(self, op, args):
         """Return whether a layer has no weights and only training uses it."""
@@ -135,8 +133,8 @@ class _Copy:
     def fill(self):
         """Copy the weights of the old layers to the new ones."""
         for old, new in self.made.values():
-            if isinstance(old, keras.Model):
-                continue  # its layers are in `made` themselves
+            if isinstance(old, keras.Model) or not isinstance(old, layers.Layer):
+                continue  # a model's layers are here themselves
             values = [ops.convert_to_numpy(w).astype("float32") for w in old.weights]
             for weight, value in zip(old.weights, values, strict=True):
                 if not np.all(np.isfinite(value)):

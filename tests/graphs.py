@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from adprune_keras.graph.trace import StandIn, as_functional, is_nested, replay
+from adprune_keras.graph.copy import StandIn, StandIns, is_nested
 from adprune_keras.graph.walk import GIVEN
 
 
@@ -281,17 +281,17 @@ def silenced(model, groups, kept):
             rank = len(groups.trace.calls[place.call].outputs[0].shape)
             shape = [-1 if i == place.axis else 1 for i in range(rank)]
             masks[place.call] = stays[place.channels].astype("float32").reshape(shape)
-    return _masked(as_functional(model), masks, itertools.count())
+    return _Masked(masks).copy(model)
 
 
-def _masked(plain, masks, counter):
-    names = itertools.count()
+class _Masked(StandIns):
+    def __init__(self, masks):
+        super().__init__()
+        self.masks, self.calls, self.copies = masks, itertools.count(), itertools.count()
 
-    def call(stand_in, *args, **kwargs):
+    def call(self, stand_in, path, args, kwargs):
         if is_nested(stand_in.op):
-            inner = _masked(as_functional(stand_in.op), masks, counter)
-            return StandIn(inner, f"{stand_in.name}_{next(names)}")(*args, **kwargs)
-        mask, outputs = masks.get(next(counter)), stand_in(*args, **kwargs)
+            name = f"{stand_in.name}_{next(self.copies)}"
+            return StandIn(self.copy(stand_in.op), name)(*args, **kwargs)
+        mask, outputs = self.masks.get(next(self.calls)), stand_in(*args, **kwargs)
         return outputs if mask is None else _Mask(mask)(outputs)
-
-    return replay(plain, call)

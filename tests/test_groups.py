@@ -1,11 +1,14 @@
 import keras
 import pytest
 from keras import layers
-from toys import plain_cnn, sequential_cnn
+from toys import compiled, images, plain_cnn, sequential_cnn
 
-from adprune_keras import layer_widths, models
+from adprune_keras import ADPrune, layer_widths, models
+from adprune_keras.counting.count import cost
+from adprune_keras.graph import groups as groups_module
 from adprune_keras.graph.groups import find_groups
 from adprune_keras.graph.kinds import is_relu
+from adprune_keras.prune.planning import assumed_densities, plan
 
 
 def test_layers_that_may_be_resized_in_graph_order():
@@ -184,6 +187,53 @@ def test_tracing_leaves_the_model_alone():
     before = [layer.output for layer in model.layers]
     find_groups(model)
     assert all(layer.output is t for layer, t in zip(model.layers, before, strict=True))
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """A list that gets the name of each model that is traced."""
+    names, trace = [], groups_module.trace
+
+    def counted(model):
+        names.append(model.name)
+        return trace(model)
+
+    monkeypatch.setattr(groups_module, "trace", counted)
+    return names
+
+
+@pytest.mark.parametrize("shortcuts", ["project", "couple"])
+def test_each_state_of_a_model_is_traced_once_in_a_prune(traced, shortcuts):
+    model, prune = compiled(plain_cnn()), ADPrune(schedule=[1], shortcuts=shortcuts, verbose=0)
+    model.fit(*images(), epochs=2, verbose=0, callbacks=[prune])
+    assert [entry["outcome"] for entry in prune.record] == ["pruned", "final"]
+    assert len(traced) == 2  # the dense net and the pruned one
+
+
+@pytest.mark.parametrize("shortcuts", ["project", "couple"])
+def test_a_plan_traces_once_or_not_at_all(traced, shortcuts):
+    model, prune = residual(), ADPrune(shortcuts=shortcuts)
+    groups = find_groups(model, shortcuts)
+    densities = assumed_densities(groups, 0.5)
+    traced.clear()
+    plan(model, prune, densities, groups)
+    assert traced == []
+    plan(model, prune, densities)
+    assert len(traced) == 1
+    prune.plan(model, densities)
+    assert len(traced) == 2
+
+
+def test_both_readings_of_shortcuts_count_the_same():
+    model = residual()
+    both = [find_groups(model, shortcuts) for shortcuts in ("project", "couple")]
+    assert len(both[0].groups) > len(both[1].groups)
+    assert both[0].paper_owners == both[1].paper_owners == {g.owner for g in both[0].groups}
+    assert cost(model, both[0]) == cost(model, both[1]) == cost(model)
+
+
+def residual():
+    return models.ResNet18(input_shape=(16, 16, 3), widths=[8] * len(models.default_widths("ResNet18")))
 
 
 class Subclassed(keras.Model):

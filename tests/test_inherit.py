@@ -41,7 +41,7 @@ def check(seed, shortcuts):
     found = tree.flatten(rebuilt(x, training=False))
     for e, f in zip(expected, found, strict=True):
         assert_same(f, e, f"seed {seed}")
-    foretold, counted = cost_after(Cut(groups, widths, kept), ()), cost(rebuilt)
+    foretold, counted = cost_after(Cut(groups, widths, kept)), cost(rebuilt)
     assert foretold.deployed == counted.deployed, f"seed {seed}"
 
 

@@ -14,6 +14,7 @@ from adprune_keras import ADPrune, WidthRule, activation_density, cost, layer_wi
 from adprune_keras.cli import command, show
 from adprune_keras.cli import plan as plan_command
 from adprune_keras.counting.sizes import DTYPES, file_sizes
+from adprune_keras.graph.groups import find_groups
 from adprune_keras.prune.planning import Line, Plan, assumed_densities, plan
 
 TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -22,7 +23,7 @@ DIGITS = ("--network=VGG11", "--width_scale=0.0625", "--dataset=digits", "--exam
 
 def half(model, **settings):
     prune = ADPrune(rule=WidthRule(min_width=1), **settings)
-    return plan(model, prune, assumed_densities(model, prune.pruning.shortcuts, 0.5))
+    return plan(model, prune, assumed_densities(find_groups(model, prune.pruning.shortcuts), 0.5))
 
 
 def test_a_plan_on_paper():
@@ -92,13 +93,13 @@ def test_a_plan_is_what_resize_builds(settings):
 
 def test_made_up_densities_have_their_mean_to_the_bit_and_no_order():
     model = models.ResNet18(input_shape=(8, 8, 1), widths=[27] * 17)
-    found = assumed_densities(model, "project", 0.5)
+    found = assumed_densities(find_groups(model), 0.5)
     assert list(found) == list(layer_widths(model))
     assert {float(np.mean(d)) for d in found.values()} == {0.5}
     assert {d.shape for d in found.values()} == {(27,)}
     # as with data: no two layers keep the same channels, so an identity shortcut needs a projection
     assert "stage1_block1_shortcut_conv" in [x.layer for x in half(model).lines if x.widths[0] is None]
-    assert assumed_densities(model, "project", 0.0)["stem_conv"].mean() == 0
+    assert assumed_densities(find_groups(model), 0.0)["stem_conv"].mean() == 0
 
 
 def test_it_reads_on_a_hundred_columns(monkeypatch):

@@ -136,14 +136,14 @@ def _built(images):
     return recipe.build(network, tuple(shape), classes)
 
 
-def _densities(model, images):
+def _densities(model, groups, images):
     """The densities to plan by, and where they come from in words."""
-    from adprune_keras.density.from_data import activation_density
+    from adprune_keras.density.from_data import densities_of
     from adprune_keras.prune.planning import assumed_densities
 
     if images is None:
         density = _ASSUMED if FLAGS.density is None else FLAGS.density
-        found = assumed_densities(model, FLAGS.shortcuts, density, FLAGS.seed)
+        found = assumed_densities(groups, density, FLAGS.seed)
         return found, f"ASSUMED, {density:g} for every layer: no data was seen (--dataset measures)"
     wanted = [tuple(x.shape[1:]) for x in model.inputs]
     fits = len(wanted) == 1 and all(
@@ -154,7 +154,7 @@ def _densities(model, images):
             f"The images do not fit the network. Received: images of shape {images.input_shape}, inputs "
             f"{wanted}. --image_size resizes them."
         )
-    found = activation_density(model, images.train, shortcuts=FLAGS.shortcuts)
+    found = densities_of(model, groups, images.train)
     trained = "" if FLAGS.model else "; the network has not trained, so they say little"
     return found, f"measured on {images.train_examples:,} training images of {FLAGS.dataset}{trained}"
 
@@ -183,13 +183,13 @@ def act():
     from adprune_keras.prune.planning import plan
 
     model, images, origin = _model()
-    densities, source = _densities(model, images)
-    found = plan(model, ADPrune(**vars(pruning), rule=rule), densities)
+    groups = find_groups(model, pruning.shortcuts)
+    densities, source = _densities(model, groups, images)
+    found = plan(model, ADPrune(**vars(pruning), rule=rule), densities, groups)
     text = show.plan(found, f"{model.name} ({origin})", source, pruning.weights)
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding))
     if output is not None:
-        groups = find_groups(model, pruning.shortcuts)
         new = rebuild(model, groups, found.widths, pruning.weights, densities, FLAGS.seed).model
         with atomic(output) as temporary:
             new.save(temporary)

@@ -7,7 +7,7 @@ from keras import layers
 
 from adprune_keras.counting.counts import Cost, Row
 from adprune_keras.graph.cut import Cut
-from adprune_keras.graph.groups import PROJECTION, find_groups
+from adprune_keras.graph.groups import PROJECTION, Groups, find_groups
 from adprune_keras.graph.kinds import channel_axis
 
 # Layers whose weights scale or shift one value each: they count as they ship, and no MAC with them.
@@ -17,11 +17,13 @@ _WITHOUT_KERNEL = (
 )
 
 
-def cost(model: keras.Model) -> Cost:
+def cost(model: keras.Model, groups: Groups | None = None) -> Cost:
     """Count a model's MACs and parameters, for one image.
 
     Args:
         model: Functional or built Sequential `keras.Model` whose spatial sizes are known.
+        groups: its `Groups`, as `find_groups(model, shortcuts)` returns them; either reading of
+            shortcuts counts the same. `None` (default): they are looked for.
 
     Returns:
         A `Cost`: `.rows`, `.paper.macs`, `.paper.params`, `.deployed.macs`, `.deployed.params`.
@@ -34,17 +36,14 @@ def cost(model: keras.Model) -> Cost:
     >>> cost(models.ResNet18()).deployed.macs
     555422720
     """
-    groups = find_groups(model)
-    return cost_after(Cut(groups, {}), groups.owners())
+    return cost_after(Cut(groups or find_groups(model), {}))
 
 
-def cost_after(cut, owners):
+def cost_after(cut):
     """Count what a network would cost with its channels cut, without building it.
 
     Args:
         cut: `Cut` of the network's groups.
-        owners: names of the layers that own a width by the paper's reading (`Groups.owners` with
-            projections on shortcuts).
 
     Returns:
         A `Cost`, projections that the cut makes necessary included.
@@ -91,7 +90,7 @@ def cost_after(cut, owners):
                     macs,
                     0 if again else kernels,
                     0 if again else others,
-                    owns_width=_is_convolution(op) and call.name in owners,
+                    owns_width=_is_convolution(op) and call.name in cut.groups.paper_owners,
                 )
             )
             weighed.add(call.name)

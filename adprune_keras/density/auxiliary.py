@@ -13,8 +13,8 @@ import numpy as np
 from keras import ops
 
 from adprune_keras.density.numbers import Part
+from adprune_keras.graph.copy import StandIn, StandIns, is_nested
 from adprune_keras.graph.groups import find_groups
-from adprune_keras.graph.trace import Phase, StandIn, as_functional, is_nested, replay
 from adprune_keras.graph.walk import GIVEN
 
 
@@ -81,33 +81,47 @@ def density_model(model, groups=None, places=None):
         name = f"{place.name.replace('/', '_')}_{place.call}_positives"
         return Positives(place.axis, strides[place.call], name=name)(outputs)
 
-    phase = Phase()
-    aux = measured(as_functional(model), relus, positives, "positives", itertools.count(), phase)
-    aux.phase = phase
+    copier = Measured(relus, positives, "positives")
+    aux = copier.copy(model)
+    aux.phase = copier.phase
     return aux, parts
 
 
-def measured(plain, relus, measure, key, calls, phase):
-    """Copy a graph with `measure(place, outputs)` of each ReLU as outputs under `key`.
+class Measured(StandIns):
+    """Copies a graph with something measured at each ReLU, as outputs beside the model's own.
 
-    `calls` numbers the calls as `trace` does.
+    Args:
+        relus: `{index of a call, as `trace` counts them: Place}`.
+        measure: function of (`Place`, the call's outputs) to what is measured.
+        key: str, the name of the measurements in the output `{"outputs": ..., key: list}`.
+        phase: `Phase` that the copy runs in, or `None` for inference.
     """
-    measured = []
 
-    def call(stand_in, *args, **kwargs):
+    def __init__(self, relus, measure, key, phase=None):
+        super().__init__(phase)
+        self.relus, self.measure, self.key = relus, measure, key
+        self._calls, self._found = itertools.count(), []
+
+    def copy(self, model, path="", inputs=None):
+        """Return the copy of one level, with all that is measured in it."""
+        outer, self._found = self._found, []
+        twin = super().copy(model, path, inputs)
+        found, self._found = self._found, outer
+        return keras.Model(twin.input, {"outputs": twin.output, self.key: found})
+
+    def call(self, stand_in, path, args, kwargs):
+        """Measure after a ReLU; copy a nested model."""
         if is_nested(stand_in.op):
-            inner = measured(as_functional(stand_in.op), relus, measure, key, calls, phase)
+            inner = self.copy(stand_in.op)
             # Called again, a nested model gets a copy of its own: other calls, other activations.
-            result = StandIn(inner, f"{stand_in.name}_{len(measured)}", phase)(*args, **kwargs)
-            measured.extend(result[key])
+            name = f"{stand_in.name}_{len(self._found)}"
+            result = StandIn(inner, name, self.phase)(*args, **kwargs)
+            self._found += result[self.key]
             return result["outputs"]
-        place, outputs = relus.get(next(calls)), stand_in(*args, **kwargs)
+        place, outputs = self.relus.get(next(self._calls)), stand_in(*args, **kwargs)
         if place is not None:
-            measured.append(measure(place, outputs))
+            self._found.append(self.measure(place, outputs))
         return outputs
-
-    twin = replay(plain, call, phase=phase)
-    return keras.Model(twin.input, {"outputs": twin.output, key: measured})
 
 
 def _part(place, groups, places):

@@ -1,6 +1,5 @@
 """Densities and activation maps of a model, from data."""
 
-import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,11 +8,10 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from adprune_keras.density.auxiliary import density_model, measured
+from adprune_keras.density.auxiliary import Measured, density_model
 from adprune_keras.density.numbers import merge
 from adprune_keras.graph.choices import Shortcuts
 from adprune_keras.graph.groups import find_groups
-from adprune_keras.graph.trace import Phase, as_functional
 
 
 def activation_density(
@@ -44,7 +42,12 @@ def activation_density(
     >>> activation_density(model, x_test)["block1_conv1"].shape
     (64,)
     """
-    aux, parts = density_model(model, find_groups(model, shortcuts))
+    return densities_of(model, find_groups(model, shortcuts), data, batch_size)
+
+
+def densities_of(model, groups, data, batch_size=128):
+    """Do the work of `activation_density` for groups that are known already."""
+    aux, parts = density_model(model, groups)
     sums, batches = None, 0
     for batch in _batches(data, batch_size):
         step = np.concatenate(aux.predict_on_batch(batch)["positives"]).astype(np.float64)
@@ -75,7 +78,7 @@ def activation_maps(model, images):
     def average(place, outputs):
         return ops.mean(ops.cast(outputs, "float32"), axis=place.axis)
 
-    aux = measured(as_functional(model), relus, average, "maps", itertools.count(), Phase())
+    aux = Measured(relus, average, "maps").copy(model)
     found = aux(ops.convert_to_tensor(images), training=False)["maps"] if relus else []
     for place, values in zip(relus.values(), found, strict=True):
         maps.setdefault(place.name, ops.convert_to_numpy(values))

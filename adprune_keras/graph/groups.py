@@ -8,6 +8,7 @@ keeps its width, with the reason; nothing is guessed.
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import lcm
 
 import keras
@@ -15,7 +16,7 @@ import numpy as np
 
 from adprune_keras.graph.choices import SHORTCUTS, Shortcuts
 from adprune_keras.graph.follow import follow
-from adprune_keras.graph.trace import trace
+from adprune_keras.graph.trace import Trace, trace
 from adprune_keras.graph.walk import GIVEN
 
 # A projection that `rebuild` inserts; where the branches of an Add tie in depth it is not the owner.
@@ -74,6 +75,7 @@ class Groups:
         channels: `{id(tensor): channels of the tensor}` in the trace, where they can be followed.
         inputs: `{name of a nested model: (axis, channels) or `None` of each of its inputs}`.
         trace: the `Trace` this was found in.
+        shortcuts: `"project"` or `"couple"`, how shortcuts were read.
     """
 
     groups: list
@@ -83,7 +85,8 @@ class Groups:
     settings: dict
     channels: dict
     inputs: dict
-    trace: object
+    trace: Trace
+    shortcuts: str
 
     def prunable(self):
         """Return the groups that pruning may resize: a ReLU speaks for them, nothing fixes them."""
@@ -93,9 +96,16 @@ class Groups:
         """Return `{layer name: width}` of the groups that pruning may resize."""
         return {g.owner: g.width for g in self.prunable()}
 
-    def owners(self):
-        """Return the names of the layers that own a width, those that must keep theirs included."""
-        return {g.owner for g in self.groups}
+    @cached_property
+    def paper_owners(self):
+        """Names of the layers that own a width where shortcuts are projected: the paper's reading.
+
+        Layers that must keep their width are included. Coupled groups follow the channels once more
+        for it. They do so through the trace that they have, as tracing is what takes time.
+        """
+        if self.shortcuts == "project":
+            return {g.owner for g in self.groups}
+        return {g.owner for g in _group(follow(self.trace, "project"), self.trace)[0]}
 
     def of(self, channels):
         """Return the group's index for each channel number; the given ones have no meaning."""
@@ -134,7 +144,7 @@ def find_groups(model, shortcuts="project"):
         raise ValueError(f"`shortcuts` must be one of {SHORTCUTS}. Received: shortcuts={shortcuts!r}")
     traced = trace(model)
     walk = follow(traced, shortcuts)
-    groups, number = _group(walk, {call.name: i for i, call in enumerate(traced.calls)})
+    groups, number = _group(walk, traced)
 
     def numbers(ids):
         return ids if ids is None else number[ids]
@@ -164,13 +174,15 @@ def find_groups(model, shortcuts="project"):
             for name, tensors in traced.nested.items()
         },
         traced,
+        shortcuts,
     )
     _describe(found, walk, number)
     return found
 
 
-def _group(walk, order):
+def _group(walk, traced):
     """Put the channels that the same layers make into groups, and number them group by group."""
+    order = {call.name: i for i, call in enumerate(traced.calls)}
     roots = np.array([walk.root(i) for i in range(len(walk.parent))], int)
     makers = defaultdict(list)  # root -> the blocks that make this channel
     for n, block in enumerate(walk.blocks):

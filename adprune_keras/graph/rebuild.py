@@ -11,9 +11,9 @@ from keras import layers, ops, tree
 from numpy.typing import ArrayLike
 
 from adprune_keras.graph.choices import WEIGHTS, Shortcuts, Weights
+from adprune_keras.graph.copy import NewLayers, as_functional, tensors_in
 from adprune_keras.graph.cut import Cut, choose
 from adprune_keras.graph.groups import PROJECTION, find_groups
-from adprune_keras.graph.trace import as_functional, is_nested, tensors_in
 
 _POINTWISE = {3: layers.Conv1D, 4: layers.Conv2D, 5: layers.Conv3D}
 
@@ -84,75 +84,69 @@ def rebuild(model, groups, widths, weights="random", densities=None, seed=None):
     if weights == "inherit":
         cut = Cut(groups, widths, choose(groups, cut.widths, densities, seed))
     builder = _Builder(model, groups, cut, seed)
-    new = builder.build(model, "")
+    new = builder.copy(model)
     return Rebuilt(new, _fill(builder, groups, cut))
 
 
-class _Builder:
-    """Builds the new graph level by level; nested models stay nested."""
+class _Builder(NewLayers):
+    """Builds the new graph; a Sequential stays one."""
 
     def __init__(self, model, groups, cut, seed):
+        super().__init__()
         self.groups, self.cut, self.seed = groups, cut, seed
         norms = [c.op for c in groups.trace.calls if isinstance(c.op, layers.BatchNormalization)]
         self.norm = BATCH_NORM
         if norms:
             self.norm = {"momentum": norms[0].momentum, "epsilon": norms[0].epsilon}
-        self.made = {}  # layer name -> new operation
+        self.taken = {}  # path -> names that operations have there
         self.projections = []  # (convolution, BN, channels in, channels out)
 
-    def build(self, model, prefix):
-        """Return the new model; `prefix` is the path of a nested one."""
+    def copy(self, model, path="", inputs=None):
+        """Return the new model; `path` is that of a nested one."""
         plain = as_functional(model)
-        inputs = self._inputs(plain, prefix)
+        inputs = self._inputs(plain, path)
         if isinstance(model, keras.Sequential):
-            made = [self._make(op, prefix) for op in model.layers]
+            made = [self.replace(op, path) for op in model.layers]
             return keras.Sequential([inputs, *made], name=model.name)
-        taken = {op.name for op in plain.operations}
+        self.taken[path] = {op.name for op in plain.operations}
+        return super().copy(plain, path, inputs)
 
-        def call(op, *args, **kwargs):
-            found = self.groups.sums.get(prefix + op.name)
-            if found is not None:
-                flat = tree.flatten(args)
-                shortcuts = iter(found.inputs)
-                flat = [
-                    self._shortcut(op, x, next(shortcuts), found, taken) if tensors_in(x) else x
-                    for x in flat
-                ]
-                args = tree.pack_sequence_as(args, flat)
-            return op(*args, **kwargs)
-
-        return keras.models.clone_model(
-            plain,
-            input_tensors=inputs,
-            clone_function=lambda op: self._make(op, prefix),
-            call_function=call,
-        )
-
-    def _make(self, op, prefix):
-        name = prefix + op.name
-        if name in self.made:
-            return self.made[name]
-        if is_nested(op):
-            new = self.build(op, name + "/")
-            if not op.trainable:
-                new.trainable = False
-        else:
-            config = op.get_config()
-            for key, channels in self.groups.settings.get(name, {}).items():
-                if isinstance(key, tuple):  # one entry of a shape
-                    shape = list(config[key[0]])
-                    shape[key[1]] = self.cut.size(channels)
-                    config[key[0]] = tuple(shape)
-                else:
-                    config[key] = self.cut.size(channels)
-            new = type(op).from_config(_seeded(config, name, self.seed))
-        self.made[name] = new
+    def nested(self, op, path):
+        """Return the new nested model, frozen where the old one is."""
+        new = super().nested(op, path)
+        if not op.trainable:
+            new.trainable = False
         return new
 
-    def _inputs(self, plain, prefix):
+    def layer(self, op, path):
+        """Return the layer at its new width."""
+        config, name = op.get_config(), path + op.name
+        for key, channels in self.groups.settings.get(name, {}).items():
+            if isinstance(key, tuple):  # one entry of a shape
+                shape = list(config[key[0]])
+                shape[key[1]] = self.cut.size(channels)
+                config[key[0]] = tuple(shape)
+            else:
+                config[key] = self.cut.size(channels)
+        return type(op).from_config(_seeded(config, name, self.seed))
+
+    def call(self, new, path, args, kwargs):
+        """Call a layer; where it is an Add, with projections on its shortcuts if need be."""
+        found = self.groups.sums.get(path + new.name)
+        if found is not None:
+            flat, shortcuts = tree.flatten(args), iter(found.inputs)
+            taken = self.taken[path]
+            flat = [
+                self._shortcut(new, x, next(shortcuts), found, taken) if tensors_in(x) else x
+                for x in flat
+            ]
+            args = tree.pack_sequence_as(args, flat)
+        return new(*args, **kwargs)
+
+    def _inputs(self, plain, path):
         """New inputs in the structure of the model's, under the same names."""
         old = {id(x.output): x for x in plain.layers if isinstance(x, layers.InputLayer)}
-        channels = iter(self.groups.inputs.get(prefix.removesuffix("/")) or [None] * len(plain.inputs))
+        channels = iter(self.groups.inputs.get(path.removesuffix("/")) or [None] * len(plain.inputs))
 
         def new(x):
             shape, follows = list(x.shape), next(channels)
@@ -200,7 +194,7 @@ def _fill(builder, groups, cut):
     """
     origins = []
     for name, op in {call.name: call.op for call in groups.trace.calls}.items():
-        weights, new = getattr(op, "weights", ()), builder.made[name]
+        weights, new = getattr(op, "weights", ()), builder.made[name][1]
         ruled = any((name, w.name) in groups.weights for w in weights)
         if weights and not ruled and (cut.inherits or not op.trainable_variables):
             store = {}

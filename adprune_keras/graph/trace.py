@@ -1,10 +1,11 @@
 """The calls of a Keras graph, read through public API and without touching the model."""
 
-import inspect
 from dataclasses import dataclass
 
 import keras
 from keras import tree
+
+from adprune_keras.graph.copy import StandIns, as_functional, is_nested, tensors_in
 
 
 @dataclass(frozen=True)
@@ -56,96 +57,6 @@ class Trace:
         return {id(tensor): call for call in self.calls for tensor in call.outputs}
 
 
-@dataclass
-class Phase:
-    """Whether a copy of a graph runs for training. All its stand-ins look here."""
-
-    training: bool = False
-
-
-class StandIn(keras.Operation):
-    """Takes an operation's place in a copy of the graph.
-
-    It answers for output shapes and runs the operation, but the operation itself never learns of
-    the copy: no node is added to the model's own layers.
-    """
-
-    def __init__(self, op, name=None, phase=None):
-        super().__init__(name=name or op.name)
-        self.op = op
-        self.phase = phase or Phase()
-        self.asks = isinstance(op, keras.Layer) and "training" in inspect.signature(op.call).parameters
-
-    def call(self, *args, **kwargs):
-        """Run the operation, with the phase in place of any `training` in the graph, as Keras does."""
-        kwargs.pop("training", None)
-        if self.asks:
-            kwargs["training"] = self.phase.training
-        return self.op(*args, **kwargs)
-
-    def compute_output_spec(self, *args, **kwargs):
-        """Return the operation's output shapes and dtypes."""
-        return self.op.compute_output_spec(*args, **kwargs)
-
-
-def as_functional(model):
-    """Return `model`'s graph as a plain, uncompiled Functional that shares its layers.
-
-    Raises:
-        ValueError: `model` is not a Functional or a built Sequential model.
-    """
-    try:
-        if isinstance(model, keras.Sequential):  # one input and one output, not lists of one
-            inputs, outputs = model.inputs[0], model.outputs[0]
-        else:
-            inputs, outputs = model.input, model.output
-        if not tree.flatten(inputs) or not tree.flatten(outputs):
-            raise AttributeError
-        if not type(model).call.__module__.startswith("keras."):
-            raise AttributeError  # with a `call` of its own, the graph is not what it computes
-    except (AttributeError, ValueError) as e:
-        raise ValueError(
-            "Only Functional models and Sequential models that know their input shape have a "
-            "graph of layers to prune. Received: "
-            f"model={getattr(model, 'name', model)!r} of type {type(model).__name__}. "
-            "Rebuild a subclassed model as `keras.Model(inputs, outputs)`; start a Sequential "
-            "one with `keras.Input(shape)`."
-        ) from e
-    return keras.Model(inputs, outputs, name=model.name)
-
-
-def is_nested(op):
-    """True where `op` is a model whose graph can be read."""
-    if not isinstance(op, keras.Model):
-        return False
-    try:
-        as_functional(op)
-    except ValueError:
-        return False
-    return True
-
-
-def replay(plain, call, inputs=None, phase=None):
-    """Run a graph again, symbolically, with stand-ins in place of its operations.
-
-    Args:
-        plain: Functional `keras.Model`, as `as_functional` returns it.
-        call: called as `call(stand_in, *args, **kwargs)` for each call in order; what it returns
-            takes the place of the call's output.
-        inputs: structure of `keras.KerasTensor` as the model's inputs, or `None` for new ones.
-        phase: `Phase` that the copy runs in, or `None` for inference.
-
-    Returns:
-        The new `keras.Model`.
-    """
-    return keras.models.clone_model(
-        plain,
-        input_tensors=inputs,
-        clone_function=lambda op: StandIn(op, phase=phase),
-        call_function=call,
-    )
-
-
 def trace(model):
     """List the calls of a Functional or Sequential model, nested models opened.
 
@@ -158,9 +69,46 @@ def trace(model):
     Raises:
         ValueError: `model` has no graph (a subclassed model, or a Sequential without a shape).
     """
-    calls, nested = [], {}
-    twin = _trace(as_functional(model), "", None, calls, nested)
-    return Trace(tuple(calls), tuple(twin.inputs), tuple(twin.outputs), nested)
+    tracer = _Tracer()
+    twin = tracer.copy(model)
+    outputs = tracer.stands(tuple(twin.outputs))
+    return Trace(tuple(tracer.calls), tuple(twin.inputs), outputs, tracer.opened)
+
+
+class _Tracer(StandIns):
+    """Notes each call of a graph.
+
+    A nested model is opened: beside its stand-in, its own graph is copied for each of its calls. Keras
+    has no public way to go through a graph on tensors that are not inputs, so the inner graph gets
+    inputs of its own, and `same` knows which tensor of the outer graph each of its ends stands for.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.opened = [], {}
+        self.same = {}  # id of a tensor -> (that tensor, kept so that its id is its own; the other)
+
+    def stands(self, structure):
+        """Return a structure with each tensor that stands for another replaced by that one."""
+        return tree.map_structure(lambda t: self.same.get(id(t), (t, t))[1], structure)
+
+    def call(self, stand_in, path, args, kwargs):
+        """Note a call; open a nested model."""
+        outputs, op, name = stand_in(*args, **kwargs), stand_in.op, path + stand_in.op.name
+        inputs = tensors_in(self.stands((args, kwargs)))
+        if not is_nested(op):
+            self.calls.append(Call(name, op, self.stands(args), inputs, tensors_in(outputs)))
+            return outputs
+        self.opened.setdefault(name, inputs)
+        inner = _inner_inputs(as_functional(op), args)
+        self._same(inner, inputs)
+        twin = self.copy(op, f"{name}/", inner)
+        self._same(outputs, self.stands(tuple(twin.outputs)))
+        return outputs
+
+    def _same(self, tensors, others):
+        pairs = zip(tensors_in(tensors), others, strict=True)
+        self.same.update({id(tensor): (tensor, other) for tensor, other in pairs})
 
 
 def _inner_inputs(plain, args):
@@ -168,48 +116,3 @@ def _inner_inputs(plain, args):
     shapes = [x.shape for x in tree.flatten(args[0])]
     new = [keras.Input(batch_shape=s, dtype=x.dtype) for s, x in zip(shapes, plain.inputs, strict=True)]
     return tree.pack_sequence_as(plain.input, new)
-
-
-def _trace(plain, prefix, inputs, calls, nested):
-    """Trace one graph into `calls`; the tensors of nested graphs go by their outer twins' place."""
-    same = {}  # id of an inner or outer twin -> the tensor that stands for both
-    keep = []  # ids stay unique only while their tensors live
-
-    def stands(structure):
-        return tree.map_structure(
-            lambda t: same.get(id(t), t) if isinstance(t, keras.KerasTensor) else t, structure
-        )
-
-    def record(stand_in, *args, **kwargs):
-        outputs = stand_in(*args, **kwargs)
-        name, op = prefix + stand_in.op.name, stand_in.op
-        ins = tensors_in(stands((args, kwargs)))
-        if not is_nested(op):
-            calls.append(Call(name, op, stands(args), ins, tensors_in(outputs)))
-            return outputs
-        nested.setdefault(name, ins)
-        inner_calls, graph = [], as_functional(op)
-        twin = _trace(graph, name + "/", _inner_inputs(graph, args), inner_calls, nested)
-        keep.append(twin)
-        same.update({id(t): outer for t, outer in zip(twin.inputs, ins, strict=True)})
-        for c in inner_calls:
-            calls.append(Call(c.name, c.op, stands(c.args), stands(c.inputs), c.outputs))
-        inner = stands(tuple(twin.outputs))
-        same.update({id(t): i for t, i in zip(tensors_in(outputs), inner, strict=True)})
-        keep.append(outputs)
-        return outputs
-
-    twin = replay(plain, record, inputs)
-    return _Twin(tuple(twin.inputs), stands(tuple(twin.outputs)), keep)
-
-
-@dataclass(frozen=True)
-class _Twin:
-    inputs: tuple
-    outputs: tuple
-    keep: list
-
-
-def tensors_in(structure):
-    """Return the symbolic tensors in a nested structure, as a tuple."""
-    return tuple(t for t in tree.flatten(structure) if isinstance(t, keras.KerasTensor))

@@ -193,13 +193,9 @@ class ADPrune(keras.callbacks.Callback):
         >>> prune.plan(model, activation_density(model, x_train))["ops_reduction"]["deployed"]
         """
         groups = find_groups(model, self.pruning.shortcuts)
-        baseline = cost(model)
+        baseline = cost(model, groups)
         widths, _ = self._next_widths(groups, densities, baseline)
-        owners = find_groups(model).owners()
-        return {
-            "widths": widths,
-            **costs(baseline, self._cost_after(groups, widths, densities, owners)),
-        }
+        return {"widths": widths, **costs(baseline, self._cost_after(groups, widths, densities))}
 
     def settings(self):
         """Return the arguments that a run which goes on must have begun with, as plain data."""
@@ -262,7 +258,7 @@ class ADPrune(keras.callbacks.Callback):
         self._net = 0
         self._dead = set()
         self.record = []
-        self._baseline = _count(self.model)
+        self._baseline = _count(self.model, self._groups)
         self._meter.attach()
         self._open_entry(done=0, seconds=0.0)
         if self.backup is not None:
@@ -435,13 +431,13 @@ class ADPrune(keras.callbacks.Callback):
         multiples = {name: lcm(self.rule.round_to, n) for name, n in parts.items()}
         return within_budget(widths, wanted, reduction, self.pruning.target, multiples)
 
-    def _cost_after(self, groups, widths, densities, owners=()):
-        return cost_after(densest(groups, widths, densities, self.pruning.weights == "inherit"), owners)
+    def _cost_after(self, groups, widths, densities):
+        return cost_after(densest(groups, widths, densities, self.pruning.weights == "inherit"))
 
     def _open_entry(self, done, seconds):
         counted = self._baseline
         if counted and self.record:  # net0 is the baseline itself
-            counted = _count(self.model)
+            counted = _count(self.model, self._groups)
         widths = self._groups.widths()
         entry = open_entry(widths, self._net, done, self._baseline, counted)
         entry["rebuild_seconds"] = seconds
@@ -465,9 +461,9 @@ class ADPrune(keras.callbacks.Callback):
             print(f"ADPrune: {line}")
 
 
-def _count(model):
+def _count(model, groups):
     try:
-        counted = cost(model)
+        counted = cost(model, groups)
         ops_reduction(counted, counted)
         return counted
     except ValueError as e:  # what cannot be counted trains and prunes all the same

@@ -58,13 +58,14 @@ class Plan:
     inexact: dict
 
 
-def plan(model, prune, densities):
+def plan(model, prune, densities, groups=None):
     """Say what a prune would make of each layer; nothing is built.
 
     Args:
         model: Functional or built Sequential `keras.Model` whose spatial sizes are known.
         prune: `ADPrune`, with the rule and the options of the prune.
         densities: `{layer name: density of each channel}`, as `activation_density` returns them.
+        groups: the model's `Groups`, where they are known already.
 
     Returns:
         A `Plan`.
@@ -72,15 +73,14 @@ def plan(model, prune, densities):
     Raises:
         ValueError: as in `ADPrune.plan`, and where no layer may be resized.
     """
-    groups = find_groups(model, prune.pruning.shortcuts)
+    groups = groups or find_groups(model, prune.pruning.shortcuts)
     if not groups.prunable():
         raise ValueError(f"No layer of '{model.name}' may be resized: no ReLU speaks for one.")
     prune.rule.check(list(groups.widths()))
-    widths = prune.plan(model, densities)["widths"]
     inherits = prune.pruning.weights == "inherit"
-    owners = find_groups(model).owners()
-    before = cost(model)
-    after = cost_after(densest(groups, widths, densities, inherits), owners)
+    before = cost(model, groups)
+    widths, _ = prune._next_widths(groups, densities, before)
+    after = cost_after(densest(groups, widths, densities, inherits))
     reasons = {g.owner: _stays(g, widths, prune.rule) for g in groups.groups}
     group_of = _groups_of_layers(groups)
     old, lines = iter(before.rows), []
@@ -106,15 +106,14 @@ def plan(model, prune, densities):
     return Plan(lines, widths, before, after, felt if inherits else {})
 
 
-def assumed_densities(model, shortcuts, density, seed=0):
+def assumed_densities(groups, density, seed=0):
     """Return made-up densities: the same mean for every layer, and no channel like another.
 
     Which channels stay is thus a random choice, as it is not known without data: where two layers are
     added, those of one are not those of the other, and a shortcut gets its projection.
 
     Args:
-        model: Functional or built Sequential `keras.Model`.
-        shortcuts: as in `find_groups`.
+        groups: `Groups` of the model.
         density: float in [0, 1], the mean; single channels lie by up to 0.002 beside it.
         seed: int, of the choice.
 
@@ -124,7 +123,7 @@ def assumed_densities(model, shortcuts, density, seed=0):
     rng = np.random.default_rng(seed)
     return {
         g.owner: density + _STEP * (rng.permutation(g.width) - (g.width - 1) / 2)
-        for g in find_groups(model, shortcuts).prunable()
+        for g in groups.prunable()
     }
 
 

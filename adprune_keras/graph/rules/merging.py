@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from adprune_keras.graph.trace import tensors_in
+from adprune_keras.graph.copy import tensors_in
 from adprune_keras.graph.walk import GIVEN, Sum, called
 
 
