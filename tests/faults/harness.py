@@ -5,6 +5,7 @@ A process in which TensorFlow has run cannot be forked, so this one never lets i
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -168,7 +169,12 @@ def _watch(writer, die, totals, limit):
 
 def _train_eagerly():
     compile_ = keras.Model.compile
-    keras.Model.compile = lambda *args, **kwargs: compile_(*args, **kwargs, run_eagerly=True)
+
+    @functools.wraps(compile_)  # what Keras notes on it too, or files would not hold the optimizer
+    def eagerly(*args, **kwargs):
+        compile_(*args, **kwargs, run_eagerly=True)
+
+    keras.Model.compile = eagerly
 
 
 def _give_up_rights():
