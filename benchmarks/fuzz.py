@@ -35,20 +35,22 @@ from hypothesis import strategies as st
 from adprune_keras import data, models
 from adprune_keras.cli import command, plan, train
 from adprune_keras.counting.counts import COUNTS
+from adprune_keras.data.settings import Images, Source
 from adprune_keras.files import limits
 from adprune_keras.models.plans import resolve_widths
 from adprune_keras.prune.target import within_budget
 from adprune_keras.prune.widths import WidthRule, next_widths
 from adprune_keras.record import schema
 from adprune_keras.record.directory import read_export, read_maps, save_figure
-from adprune_keras.record.lines import read_run, run_settings
+from adprune_keras.record.lines import read_run, run_flags
 from adprune_keras.report import figures
 from adprune_keras.report.paper_tables import TABLES
 from adprune_keras.report.summary import summary
 from adprune_keras.report.table import markdown_table
 from adprune_keras.report.write import write_report
+from adprune_keras.settings import from_values
 from adprune_keras.text import plain
-from adprune_keras.train import recipe
+from adprune_keras.train.settings import Network, Training
 
 SECONDS = 60  # that a case may take
 SHARES = {
@@ -427,9 +429,8 @@ def try_record(found):
                 )
                 table.csv().encode()
             summary(one.nets).encode()
-        values = run_settings(one)
-        if values.widths is not None or values.width_scale != 0.25:
-            recipe.check_widths(values)
+        for kind in (Source, Images, Network, Training):
+            from_values(kind, run_flags(one))
         json.dumps(plain([entry["widths"] for entry in one.nets]), allow_nan=False)
 
 

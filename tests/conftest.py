@@ -1,9 +1,14 @@
+"""What all tests share: one thread a worker, a fixed seed, conversions without a process."""
+
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # TensorFlow 2.21's oneDNN kernels write past their memory on some processors where nets are as narrow
 # and batches as small as here.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+# pytest starts a worker for each core: more threads would only wait for each other. Children inherit it.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import keras
 import pytest
@@ -12,3 +17,16 @@ import pytest
 @pytest.fixture(autouse=True)
 def fixed_seed():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def convert_here(request, monkeypatch):
+    """Convert to ONNX and TFLite in this process: a child spends seconds on importing TensorFlow.
+
+    Tests under the marker `child` keep the real one, and so do fixtures of a wider scope.
+    """
+    if keras.backend.backend() != "tensorflow" or request.node.get_closest_marker("child"):
+        return
+    from adprune_keras.export import convert
+
+    monkeypatch.setattr(convert, "_child", lambda folder, limit: convert.main(folder))

@@ -21,18 +21,23 @@ class Generator:
         *("side_output", "inverted_residual", "reshape", "spatial_gate"),
     )
 
-    def __init__(self, seed, length=6):
+    def __init__(self, seed):
         self.rng = np.random.default_rng(seed)
         self.count = itertools.count()
         self.size = int(self.rng.integers(5, 8))
         self.sides = []
         inputs = x = keras.Input((self.size, self.size, int(self.rng.integers(1, 4))), name="image")
         x = self.conv_bn(x)
-        for _ in range(length):
-            x = getattr(self, self.rng.choice(self.steps))(x)
+        for step in self.taken(seed):
+            x = getattr(self, step)(x)
         outputs = [self.head(t) for t in (*self.sides, x)]
         self.model = keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0], name="random")
         scramble(self.model, self.rng)
+
+    @classmethod
+    def taken(cls, seed, length=6):
+        """Return the steps of a seed's graph, without building it."""
+        return np.random.default_rng([seed, length]).choice(cls.steps, length).tolist()
 
     def width(self):
         return int(self.rng.integers(2, 5)) * 2

@@ -16,7 +16,7 @@ import pytest
 TESTS = pathlib.Path(__file__).parent
 BACKENDS = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
 OTHERS = [name for name in BACKENDS if name != keras.backend.backend()]
-CORE = ("test_density.py", "test_groups.py", "test_rebuild.py", "test_swap.py")
+CORE = ("test_density.py", "test_groups.py", "test_rebuild.py", "test_swap.py", "test_graph_mode.py")
 
 MEASURE = """
 import json
@@ -43,7 +43,7 @@ from adprune_keras import ADPrune, models
 
 model = models.VGG11(input_shape=(32, 32, 3), classes=2, widths=[8] * 8)
 model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
-prune = ADPrune(prune_at=[1], verbose=0)
+prune = ADPrune(schedule=[1], verbose=0)
 model.fit(np.ones((8, 32, 32, 3)), np.zeros(8), epochs=2, verbose=0, callbacks=[prune])
 assert len(prune.record) == 2
 """
@@ -73,7 +73,7 @@ class Watch(keras.callbacks.Callback):
 
 model = models.VGG11(input_shape=(32, 32, 3), classes=2, widths=[8] * 8)
 model.compile("sgd", "sparse_categorical_crossentropy")
-prune = ADPrune(prune_at=[1], verbose=0)
+prune = ADPrune(schedule=[1], verbose=0)
 x, y = np.random.normal(size=(16, 32, 32, 3)), np.zeros(16)
 model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=[prune, Watch()])
 assert len(prune.record) == 2 and steps == [0, 1, 2, 3] * 2
@@ -112,6 +112,7 @@ def test_nothing_is_read_from_the_device_within_an_epoch():
     run("jax", "-c", READS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", OTHERS)
 def test_same_tests_pass_on_the_other_backends(backend):
     run(backend, "-m", "pytest", "-q", "-x", *CORE)

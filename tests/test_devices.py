@@ -4,6 +4,7 @@ Each case is a process of its own: devices are configured before anything runs, 
 collectives do not take a second strategy in one process.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("devices")  # runs that others are compared with are made once
 TESTS = pathlib.Path(__file__).parent
 SCRIPT = """
 import contextlib, hashlib, json, os, signal, sys
@@ -50,7 +52,7 @@ with scope:
 x, y = images(128)
 # The directory is the chief's alone.
 backup = {"backup_dir": f"{directory}/{process}", "save_freq": 3} if directory else {}
-prune = ADPrune(prune_at=[2, 4], sample_places=None, seed=1, verbose=0, **backup)
+prune = ADPrune(schedule=[2, 4], sample_places=None, seed=1, verbose=0, **backup)
 
 class Fault(keras.callbacks.Callback):
     began = 9
@@ -135,6 +137,12 @@ def results(processes):
     return [json.loads(out.splitlines()[-1]) for _, out, _ in found]
 
 
+@functools.cache
+def undisturbed(backend, how="one"):
+    """The results of a run without a fault, made once."""
+    return results(start_two() if how == "processes" else [start(backend, how)])
+
+
 def agree(one, two):
     assert len(two["widths"]) == 3
     assert two["widths"][-1]["conv1"] < two["widths"][1]["conv1"] < 12
@@ -150,23 +158,24 @@ def agree(one, two):
 @pytest.mark.parametrize(("backend", "how"), [("tensorflow", "mirrored"), ("jax", "data_parallel")])
 def test_two_devices_do_what_one_does(backend, how):
     pytest.importorskip(backend)
-    one, two = results([start(backend, "one"), start(backend, how)])
+    (one,), (two,) = undisturbed(backend), undisturbed(backend, how)
     assert two["same"]
     agree(one, two)
 
 
 def test_two_processes_do_what_one_does():
     pytest.importorskip("jax")
-    one, first, second = results([start("jax", "one"), *start_two()])
+    (one,), (first, second) = undisturbed("jax"), undisturbed("jax", "processes")
     assert first == second
     assert first["began"] == 0
     agree(one, first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["killed", "terminated"])
 def test_processes_started_again_go_on_from_the_chiefs_backup(tmp_path, fault):
     pytest.importorskip("jax")
-    expected, _ = results(start_two())
+    expected, _ = undisturbed("jax", "processes")
     (chief, _, error), (other, _, _) = finish(start_two(tmp_path, fault))
     if fault == "killed":
         assert (chief, other) == (1, -9)
@@ -179,8 +188,9 @@ def test_processes_started_again_go_on_from_the_chiefs_backup(tmp_path, fault):
     assert [p.name for p in tmp_path.iterdir()] == ["0"]
 
 
+@pytest.mark.slow
 def test_mirrored_devices_go_on_from_within_an_epoch(tmp_path):
-    (expected,) = results([start("tensorflow", "mirrored")])
+    (expected,) = undisturbed("tensorflow", "mirrored")
     ((code, _, _),) = finish([start("tensorflow", "mirrored", 0, 0, tmp_path, "terminated")])
     assert code == 143
     (found,) = results([start("tensorflow", "mirrored", 0, 0, tmp_path)])

@@ -117,7 +117,7 @@ def shortened(directives):
 
     @functools.wraps(fit)
     def short(self, *args, epochs=1, **kwargs):
-        self.jit_compile = False  # compiling a large network takes a minute
+        self.jit_compile, self.run_eagerly = False, True  # compiling a large network takes a minute
         few = {"steps_per_epoch": 1, "validation_steps": 1}
         return fit(self, *args, epochs=min(epochs, 2), **kwargs | few)
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from toys import compiled, images, plain_cnn, sequential_cnn
+from toys import compiled, images, mode, plain_cnn, sequential_cnn
 
 from adprune_keras import ADPrune, WidthRule, activation_density, layer_widths, models, resize
 
@@ -147,7 +147,7 @@ def test_several_inputs_and_outputs(prune):
     outputs = {"kind": layers.Dense(4, name="kind")(x), "size": layers.Dense(1, name="size")(x)}
     model = keras.Model({"a": a, "b": b}, outputs)
     losses = {"kind": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "size": "mse"}
-    model.compile("adam", losses, metrics={"kind": ["accuracy"]}, jit_compile=False)
+    model.compile("adam", losses, metrics={"kind": ["accuracy"]}, **mode())
     data = {"a": X, "b": X[::-1]}, {"kind": Y, "size": Y.astype("float32")}
     history = model.fit(*data, epochs=3, callbacks=[prune], verbose=0)
     went_through(prune, history, model)

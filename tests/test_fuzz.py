@@ -30,7 +30,10 @@ def test_what_is_all_right_is_taken(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--learning_rate=nan"], "--learning_rate must be a finite number. Received: nan"),
+        (
+            ["--learning_rate=nan"],
+            "`learning_rate` must be a finite number of at least 0. Received: learning_rate=nan",
+        ),
         (["--width_scale=1e308"], "--width_scale must be above 0, at most 1000. Received: 1e+308"),
         (
             ["--width_scale=1", f"--widths={'99999,' * 7}9"],

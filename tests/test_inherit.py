@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from graphs import Generator, random_cut, scramble, silenced
 from keras import layers, tree
-from toys import compiled, images, plain_cnn
+from toys import compiled, images, mode, plain_cnn
 
 from adprune_keras import ADPrune, WidthRule, activation_density, cost, layer_widths, models, resize
 from adprune_keras.counting.count import cost_after
@@ -15,17 +15,35 @@ from adprune_keras.graph.cut import Cut, choose
 from adprune_keras.graph.groups import find_groups
 from adprune_keras.graph.rebuild import rebuild
 
-# Three hundred graphs in a plain run; ADPRUNE_GRAPHS=3000 for a long one.
-GRAPHS = int(os.environ.get("ADPRUNE_GRAPHS", 300))
+# Sixty graphs by default, six hundred with -m slow; ADPRUNE_GRAPHS=3000 for a long slow run.
+FEW, GRAPHS = 60, int(os.environ.get("ADPRUNE_GRAPHS", 600))
 BATCH = 10
 SMALL = WidthRule(min_width=1)
+SHORTCUTS = ("project", "couple")
 numpy = keras.ops.convert_to_numpy
 
 
-@pytest.mark.parametrize("first", range(0, GRAPHS, BATCH))
+@pytest.mark.parametrize(
+    "first",
+    [
+        *range(0, FEW, BATCH),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in range(FEW, GRAPHS, BATCH)),
+    ],
+)
 def test_inherited_net_equals_the_dense_one_with_channels_zeroed(first):
     for seed in range(first, first + BATCH):
-        check(seed, ("project", "couple")[seed % 2])
+        check(seed, shortcuts_of(seed))
+
+
+def test_the_few_graphs_have_every_step_with_both_kinds_of_shortcuts():
+    for shortcuts in SHORTCUTS:
+        seeds = [seed for seed in range(FEW) if shortcuts_of(seed) == shortcuts]
+        taken = {step for seed in seeds for step in Generator.taken(seed)}
+        assert taken == set(Generator.steps), shortcuts
+
+
+def shortcuts_of(seed):
+    return SHORTCUTS[seed % 2]
 
 
 def check(seed, shortcuts):
@@ -210,7 +228,7 @@ class Snapshot(keras.callbacks.Callback):
 def test_weights_and_slots_are_the_slices_they_came_from(name):
     """Bit for bit, and the optimizer's counters and learning rate go on."""
     model = plain_cnn(8)
-    model.compile(OPTIMIZERS[name](), "sparse_categorical_crossentropy", jit_compile=False)
+    model.compile(OPTIMIZERS[name](), "sparse_categorical_crossentropy", **mode())
     prune = ADPrune(schedule=[3], weights="inherit", rule=SMALL, verbose=0)
     shot = Snapshot(2)  # after 15 steps: in the middle of what gradient accumulation gathers
     model.fit(*images(40), batch_size=8, epochs=4, callbacks=[prune, shot], verbose=0)
@@ -255,7 +273,7 @@ def test_state_of_an_unknown_form_starts_afresh_and_says_so():
             }
 
     model = plain_cnn(8)
-    model.compile(Odd(0.1), "sparse_categorical_crossentropy", jit_compile=False)
+    model.compile(Odd(0.1), "sparse_categorical_crossentropy", **mode())
     prune = ADPrune(schedule=[1], weights="inherit", rule=SMALL, verbose=0)
     with pytest.warns(UserWarning, match="Odd starts afresh in part.*norm_0"):
         model.fit(*images(40), epochs=2, callbacks=[prune], verbose=0)
@@ -269,7 +287,7 @@ def test_next_step_by_hand(name):
     for norm in [v for v in model.layers if isinstance(v, layers.BatchNormalization)]:
         norm.trainable = False  # so that one batch has one gradient, whatever came before
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9) if name == "sgd" else keras.optimizers.Adam(0.01)
-    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False)
+    model.compile(optimizer, "sparse_categorical_crossentropy", **mode())
     prune, shot = ADPrune(schedule=[3], weights="inherit", rule=SMALL, verbose=0), Snapshot(2)
     model.fit(x, y, batch_size=16, epochs=4, shuffle=False, callbacks=[prune, shot], verbose=0)
     weights, slots, scalars = shot.after
@@ -294,7 +312,7 @@ def test_next_step_by_hand(name):
 def gradients_of(model, x, y):
     """Gradients of the mean cross-entropy: what one plain SGD step at rate 1 takes off."""
     twin = resize(model, {}, weights="inherit")
-    twin.compile(keras.optimizers.SGD(1.0), "sparse_categorical_crossentropy", jit_compile=False)
+    twin.compile(keras.optimizers.SGD(1.0), "sparse_categorical_crossentropy", **mode())
     before = [numpy(v).astype("float64") for v in twin.trainable_variables]
     twin.train_on_batch(x, y)
     return [b - numpy(v) for b, v in zip(before, twin.trainable_variables, strict=True)]

@@ -7,7 +7,8 @@ import pytest
 from toys import compiled, images, plain_cnn, sequential_cnn
 
 from adprune_keras import ADPrune, WidthRule, resize
-from adprune_keras.live.exchange import _GRAPH, Net, current_net, swap
+from adprune_keras.live import exchange
+from adprune_keras.live.exchange import Net, current_net, swap
 from adprune_keras.live.meter import _Sums
 from adprune_keras.live.optimizer import optimizer_recipe
 from adprune_keras.prune.schedule import Epochs
@@ -35,7 +36,7 @@ def test_swapped_graph_answers_and_the_old_net_is_kept(build):
 
 
 def test_another_keras_is_named_in_the_message(monkeypatch):
-    monkeypatch.setattr(swap, "_GRAPH", (*_GRAPH, "_no_such_attribute"))
+    monkeypatch.setattr(exchange, "_GRAPH", (*exchange._GRAPH, "_no_such_attribute"))
     model = compiled(plain_cnn())
     with pytest.raises(
         RuntimeError, match=f"Keras {keras.__version__} keeps no `_no_such_attribute` on Functional"
@@ -88,7 +89,7 @@ def test_old_nets_are_let_go(build):
         gc.collect()
         graphs.append(sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects()))
 
-    model = compiled(build(40))
+    model = compiled(build(40), run_eagerly=False)
     train_through_prunes(model, 5, keras.callbacks.LambdaCallback(on_epoch_end=count))
     gc.collect()
     assert [kernel() is None for kernel in kernels] == [True] * 5 + [False]

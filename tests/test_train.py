@@ -1,4 +1,8 @@
-"""The two commands as whole processes: a run on the digits, its export, and what they refuse."""
+"""The two commands: a run on the digits, its export, and what they refuse.
+
+One of each kind is a process of its own, as users start it; the others run in this one, where TensorFlow
+is imported already.
+"""
 
 import json
 import os
@@ -8,11 +12,14 @@ import sys
 import keras
 import numpy as np
 import pytest
-from toys import compiled, images, plain_cnn
+from toys import compiled, flags_of, images, plain_cnn
 
 pytest.importorskip("tensorflow")
 
 from adprune_keras import cost, layer_widths
+from adprune_keras.cli import command
+from adprune_keras.cli import export as export_command
+from adprune_keras.cli import train as train_command
 from adprune_keras.record.directory import create_directory, model_path
 from adprune_keras.record.entry import open_entry
 from adprune_keras.record.lines import read_record, read_run
@@ -30,32 +37,42 @@ TINY = (
 EXPORT = ("--export=tflite",) if keras.backend.backend() == "tensorflow" else ()
 
 
-def command(name, *flags, cwd=None):
+pytestmark = pytest.mark.xdist_group("train")  # one finished run serves several tests
+
+
+def process(name, *flags):
+    """Start a command as a process."""
     return subprocess.Popen(
         [sys.executable, "-c", f"from adprune_keras.cli import {name}; {name}.main()", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=cwd,
         env={k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
         | {"KERAS_BACKEND": keras.backend.backend()},
     )
 
 
-def train(*flags, **kwargs):
-    return command("train", *flags, **kwargs)
-
-
-def export(*flags, **kwargs):
-    return command("export", *flags, **kwargs)
+def here(name, *flags):
+    """Carry out a command in this process; return what it prints at its end, or `None`."""
+    module, act = {
+        "train": (train_command, train_command.act),
+        "export": (export_command, export_command._act),
+    }[name]
+    try:
+        with flags_of(module):
+            command.attempt(f"adprune-{name}", act, command.parse([f"adprune-{name}", *flags]))
+    except SystemExit as e:
+        return e.code
+    finally:
+        keras.config.set_dtype_policy("float32")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs") / "digits"
-    process = train(*TINY, f"--run_dir={directory}")
-    out, err = process.communicate()
-    assert process.returncode == 0, err[-3000:]
+    ran = process("train", *TINY, f"--run_dir={directory}")
+    out, err = ran.communicate()
+    assert ran.returncode == 0, err[-3000:]
     assert err == ""  # TensorFlow's chatter neither
     return directory, out
 
@@ -83,9 +100,8 @@ def test_a_run_leaves_its_artefacts(finished):
 
 def test_flags_read_back_as_a_flagfile(finished, tmp_path):
     directory, _ = finished
-    again = train(f"--flagfile={directory / 'flags.txt'}", f"--run_dir={tmp_path / 'again'}")
-    _, err = again.communicate()
-    assert again.returncode == 0, err[-3000:]
+    said = here("train", f"--flagfile={directory / 'flags.txt'}", f"--run_dir={tmp_path / 'again'}")
+    assert said is None
     (ours, net, *_), (theirs, other, *_) = map(read_record, (directory, tmp_path / "again"))
     assert ours["flags"] | {"run_dir": None} == theirs["flags"] | {"run_dir": None}
     # the same seed: equal but for the order in which threads add up
@@ -95,9 +111,9 @@ def test_flags_read_back_as_a_flagfile(finished, tmp_path):
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs the converters")
 def test_export_of_a_run(finished):
     directory, _ = finished
-    process = export(f"--run_dir={directory}", "--formats=onnx,tflite", "--latency")
-    out, err = process.communicate()
-    assert process.returncode == 0, err[-3000:]
+    ran = process("export", f"--run_dir={directory}", "--formats=onnx,tflite", "--latency")
+    out, err = ran.communicate()
+    assert ran.returncode == 0, err[-3000:]
     assert out.count("| verified |") == 2
     assert "Run on 360 images" in out
     report = json.loads((directory / "export" / "export.json").read_text())
@@ -111,13 +127,11 @@ def test_export_of_a_run(finished):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs the converters")
-def test_half_precision(tmp_path):
+def test_half_precision(tmp_path, capsys):
     """Trained and pruned under a mixed policy; what is exported is float32 again."""
     flags = ("--dtype_policy=mixed_bfloat16", f"--run_dir={tmp_path / 'half'}", "--export=tflite")
-    process = train(*TINY, *flags)
-    out, err = process.communicate()
-    assert process.returncode == 0, err[-3000:]
-    assert "| tflite | float32   | verified |" in out
+    assert here("train", *TINY, *flags) is None
+    assert "| tflite | float32   | verified |" in capsys.readouterr().out
     model = keras.models.load_model(tmp_path / "half" / "final.keras")
     assert model.get_layer("block1_conv1").compute_dtype == "bfloat16"
     assert len(read_run(tmp_path / "half").nets) == 2
@@ -126,9 +140,9 @@ def test_half_precision(tmp_path):
 def test_a_silent_run_and_what_tensorboard_reads_of_it(tmp_path):
     pytest.importorskip("tensorboard")
     directory = tmp_path / "run"
-    process = train(*TINY, f"--run_dir={directory}", "--verbose=0", "--tensorboard", *EXPORT)
-    assert process.communicate() == ("", "")
-    assert process.returncode == 0
+    ran = process("train", *TINY, f"--run_dir={directory}", "--verbose=0", "--tensorboard", *EXPORT)
+    assert ran.communicate() == ("", "")
+    assert ran.returncode == 0
     assert sorted(p.name for p in (directory / "tensorboard").iterdir()) == [
         *("net0", "net1", "train", "validation"),
     ]
@@ -140,13 +154,12 @@ def test_a_silent_run_and_what_tensorboard_reads_of_it(tmp_path):
     assert not list(directory.glob("tensorboard/*/events*"))
 
 
-def test_flags_of_older_runs(tmp_path):
+def test_flags_of_older_runs(tmp_path, capsys):
     """`--verbose` was once called `--progress`: flagfiles of such runs are still taken."""
     (tmp_path / "old.flags").write_text("--progress=0\n--noprune\n")
-    process = train(
-        *TINY, f"--flagfile={tmp_path / 'old.flags'}", f"--run_dir={tmp_path / 'run'}", "--epochs=1"
-    )
-    assert process.communicate() == ("", "")
+    where = (f"--flagfile={tmp_path / 'old.flags'}", f"--run_dir={tmp_path / 'run'}")
+    assert here("train", *TINY, *where, "--epochs=1") is None
+    assert capsys.readouterr() == ("", "")
     written = (tmp_path / "run" / "flags.txt").read_text()
     assert "--verbose=0\n" in written and "progress" not in written
 
@@ -159,24 +172,28 @@ def test_what_the_commands_refuse(finished, tmp_path):
     (tmp_path / "empty").mkdir()
     new = f"--run_dir={tmp_path / 'new'}"
     cases = {
-        train(f"--run_dir={directory}"): "already holds a run",
-        train(new, f"--dataset={tmp_path / 'bad.npz'}"): "An .npz data set holds the arrays",
-        train(new, "--widths=8,8"): "VGG19 has 16 layers that own a width",
-        train(new, "--rho=-1"): "`rho` is a change of AE",
-        train(new, "--network=VGG9"): "value should be one of <VGG11|",
-        train(new, "--dataset=cifar01"): "'cifar01', which is none of them. Did you mean 'cifar10'",
-        export(f"--run_dir={tmp_path / 'empty'}"): "is not a run directory",
-        export(f"--run_dir={directory}", "--formats=coreml"): "Unknown export format",
-        export(f"--model={directory / 'flags.txt'}"): "must be an existing .keras file",
-        export(
-            f"--model={directory / 'final.keras'}", "--latency"
-        ): "--model with --latency needs --baseline",
+        ("train", f"--run_dir={directory}"): "already holds a run",
+        ("export", f"--run_dir={tmp_path / 'empty'}"): "is not a run directory",
+        ("train", new, f"--dataset={tmp_path / 'bad.npz'}"): "An .npz data set holds the arrays",
+        ("train", new, "--widths=8,8"): "VGG19 has 16 layers that own a width",
+        ("train", new, "--rho=-1"): "`rho` is a change of AE",
+        ("train", new, "--network=VGG9"): "value should be one of <VGG11|",
+        ("train", new, "--dataset=cifar01"): "'cifar01', which is none of them. Did you mean 'cifar10'",
+        ("export", f"--run_dir={directory}", "--formats=coreml"): "Unknown export format",
+        ("export", f"--model={directory / 'flags.txt'}"): "must be an existing .keras file",
+        ("export", f"--model={directory / 'final.keras'}", "--latency"): "--model with --latency needs "
+        "--baseline",
     }
-    for process, message in cases.items():
-        _, err = process.communicate()
-        assert process.returncode == 1, (message, err)
+    whole = [process(*arguments) for arguments in list(cases)[:2]]
+    for ran, message in zip(whole, cases.values(), strict=False):
+        _, err = ran.communicate()
+        assert ran.returncode == 1, (message, err)
         assert message in err
         assert "Traceback" not in err
+    for arguments, message in cases.items():
+        said = here(*arguments)
+        assert message in said and said.startswith(f"adprune-{arguments[0]}: ")
+        assert len(said.splitlines()) == 1
     assert before.items() <= {p: p.stat().st_mtime_ns for p in directory.rglob("*")}.items()
     assert not (tmp_path / "new").exists()
 
@@ -185,9 +202,9 @@ def test_training_that_fails(tmp_path):
     """Exit status 1 and one line; the record says so, and what needs a trained net says so too."""
     directory = tmp_path / "run"
     bad = ("--learning_rate=1e30", "--momentum=0", "--weight_decay=0", "--lr_schedule=constant")
-    process = train(*TINY, *bad, f"--run_dir={directory}")
-    _, err = process.communicate()
-    assert process.returncode == 1
+    ran = process("train", *TINY, *bad, f"--run_dir={directory}")
+    _, err = ran.communicate()
+    assert ran.returncode == 1
     last = err.splitlines()[-1]
     assert last.startswith("adprune-train: Training failed in epoch 1: the loss is ")
     assert "Traceback" not in err and err.count("Training failed") == 1

@@ -70,13 +70,27 @@ def images(count=40, classes=4, seed=0):
     return x, y
 
 
+def mode(**kwargs):
+    """Arguments of `compile`: eager, which is faster for a few steps, where nothing asks for a graph.
+
+    XLA is off, without which Keras on JAX compiles nothing. `graph_mode` asks for a graph.
+    """
+    graph = keras.backend.backend() == "jax" or {"jit_compile", "steps_per_execution"} & kwargs.keys()
+    return {"jit_compile": False, "run_eagerly": not graph} | kwargs
+
+
+def graph_mode():
+    """Arguments of `compile` with which a backend that has graphs trains in one."""
+    return {"run_eagerly": False, "jit_compile": keras.backend.backend() == "jax"}
+
+
 def compiled(model, learning_rate=0.05, **kwargs):
-    """Compile as the README does; XLA off, which on a CPU is the faster way for tests."""
+    """Compile as the README does, in the mode for tests."""
     model.compile(
         keras.optimizers.SGD(learning_rate, momentum=0.9),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
-        **({"jit_compile": False} | kwargs),
+        **mode(**kwargs),
     )
     return model
 

@@ -5,6 +5,7 @@ A process in which TensorFlow has run cannot be forked, so this one never lets i
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -41,6 +42,7 @@ TINY = (*DIGITS, "--network=VGG11", "--width_scale=0.0625", "--epochs=5", "--pru
 # AE by epoch: saturated after two (prune), then rising (rollback), then the final net's.
 TOTALS = (0.5, 0.5, 0.4, 0.45, 0.4501, 0.5, 0.5, 0.5)
 MOST_KILLS = 6  # of one run
+POINTS = (("rebuilt", 1), ("moved", 2), ("rename", 5))
 BY_SIGNAL = (*DIGITS, "--epochs=7", "--min_epochs=2", "--patience=1", "--final_epochs=2")
 
 
@@ -56,6 +58,8 @@ class Child:
         nobody: bool, write as a user without rights, where this one has all.
     """
 
+    eager = False  # of all children: faster where runs are this short
+
     def __init__(self, flags, output, die=None, totals=None, limit=None, nobody=False):
         self.events, self.rc, self._rest = [], None, b""
         self._reader, self._writer = os.pipe()
@@ -70,6 +74,8 @@ class Child:
             os.dup2(file, 1)
             os.dup2(file, 2)
             _watch(self._writer, die, totals, limit)
+            if self.eager:
+                _train_eagerly()
             if nobody and os.geteuid() == 0:
                 _give_up_rights()
             train.FLAGS(["adprune-train", *flags])
@@ -159,6 +165,16 @@ def _watch(writer, die, totals, limit):
     around(Backup, "on_train_batch_end", "step", "stepped")
     if totals is not None:
         _script(totals)
+
+
+def _train_eagerly():
+    compile_ = keras.Model.compile
+
+    @functools.wraps(compile_)  # what Keras notes on it too, or files would not hold the optimizer
+    def eagerly(*args, **kwargs):
+        compile_(*args, **kwargs, run_eagerly=True)
+
+    keras.Model.compile = eagerly
 
 
 def _give_up_rights():
@@ -278,16 +294,28 @@ def damage(path, change):
         path.write_bytes(change(path.read_bytes()))
 
 
-def short(folder):
-    """The short version of each fault; prints what came of it as JSON."""
-    twin = whole(TINY, folder)
-    found = {"twin": twin, "kills": kill_at_random(TINY, folder, moments(10))}
-    signalled = (*BY_SIGNAL, "--network=ResNet18", "--width_scale=0.0625")
-    found["signalled twin"] = whole(signalled, folder, "signalled", totals=TOTALS)
-    points = (("rebuilt", 1), ("moved", 2), ("rename", 5))
-    found["points"] = {
-        "-".join(map(str, point)): kill_at(signalled, folder, point, totals=TOTALS) for point in points
+def many(folder):
+    """Ten kills at random moments, and each point with another network: for the slow tests."""
+    found = {"twin": whole(TINY, folder), "kills": kill_at_random(TINY, folder, moments(10))}
+    return found | _points(folder, "ResNet18")
+
+
+def _points(folder, network):
+    flags = (*BY_SIGNAL, f"--network={network}", "--width_scale=0.0625")
+    return {
+        "signalled twin": whole(flags, folder, "signalled", totals=TOTALS),
+        "points": {
+            "-".join(map(str, point)): kill_at(flags, folder, point, totals=TOTALS) for point in POINTS
+        },
     }
+
+
+def short(folder):
+    """Four kills, and the short version of each other fault, in eager mode."""
+    Child.eager = True
+    twin = whole(TINY, folder)
+    found = {"twin": twin, "kills": kill_at_random(TINY, folder, moments(1))}
+    found |= _points(folder, "VGG11")
     directory, log = folder / "full", folder / "full.txt"
     flags = [*TINY, f"--run_dir={directory}"]
     child = Child(flags, log, limit=(3, 4096))
@@ -321,8 +349,9 @@ def short(folder):
         pass
     os.kill(child.pid, signal.SIGTERM)
     found["sigterm"] = {"rc": child.finish(), "digest": whole(flags, folder, "sigterm")}
-    print(json.dumps(found))
+    return found
 
 
 if __name__ == "__main__":
-    short(pathlib.Path(sys.argv[1]))
+    carry_out = {"short": short, "many": many}[sys.argv[1]]
+    print(json.dumps(carry_out(pathlib.Path(sys.argv[2]))))

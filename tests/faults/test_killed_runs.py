@@ -14,11 +14,14 @@ if keras.backend.backend() != "tensorflow":
     pytest.skip("forks processes, which JAX and PyTorch do not allow", allow_module_level=True)
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory):
+pytestmark = pytest.mark.xdist_group("faults")  # what came of all faults is found once
+
+
+def carry_out(which, folder):
+    """Let the harness, in a process of its own, do its short faults or its many kills."""
     harness = pathlib.Path(__file__).parent / "harness.py"
     ended = subprocess.run(
-        [sys.executable, harness, tmp_path_factory.mktemp("faults")],
+        [sys.executable, harness, which, folder],
         capture_output=True,
         text=True,
         check=False,
@@ -28,14 +31,40 @@ def found(tmp_path_factory):
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-def test_killed_at_random_moments(found):
-    assert sum(result["kills"] for result in found["kills"]) == 10
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return carry_out("short", tmp_path_factory.mktemp("faults"))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    return carry_out("many", tmp_path_factory.mktemp("many"))
+
+
+def went_on_to_the_same_end(found, kills):
+    assert sum(result["kills"] for result in found["kills"]) == kills
     assert [result["digest"] for result in found["kills"]] == [found["twin"]] * len(found["kills"])
     assert max(result["lost"] for result in found["kills"]) <= 0
 
 
+def test_killed_at_a_random_moment(found):
+    went_on_to_the_same_end(found, 1)
+
+
 def test_killed_in_a_prune_a_rollback_and_a_save(found):
+    assert len(found["points"]) == 3
     assert found["points"] == dict.fromkeys(found["points"], found["signalled twin"])
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_in_graph_mode(many):
+    went_on_to_the_same_end(many, 10)
+
+
+@pytest.mark.slow
+def test_killed_in_a_prune_a_rollback_and_a_save_of_a_resnet_in_graph_mode(many):
+    assert len(many["points"]) == 3
+    assert many["points"] == dict.fromkeys(many["points"], many["signalled twin"])
 
 
 def test_disk_full_during_a_save(found):
