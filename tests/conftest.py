@@ -19,14 +19,23 @@ def fixed_seed():
     keras.utils.set_random_seed(0)
 
 
-@pytest.fixture(autouse=True)
-def convert_here(request, monkeypatch):
-    """Convert to ONNX and TFLite in this process: a child spends seconds on importing TensorFlow.
-
-    Tests under the marker `child` keep the real one, and so do fixtures of a wider scope.
-    """
-    if keras.backend.backend() != "tensorflow" or request.node.get_closest_marker("child"):
+@pytest.fixture(scope="session", autouse=True)
+def convert_here():
+    """Convert to ONNX and TFLite in this process: a child spends seconds on importing TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        yield None
         return
     from adprune_keras.export import convert
 
-    monkeypatch.setattr(convert, "_child", lambda folder, limit: convert.main(folder))
+    in_child = convert.in_child
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convert, "in_child", lambda folder, limit: convert.carry_out(folder))
+        yield in_child
+
+
+@pytest.fixture
+def real_child(convert_here, monkeypatch):
+    """Convert in a process of its own, as users do."""
+    from adprune_keras.export import convert
+
+    monkeypatch.setattr(convert, "in_child", convert_here)

@@ -11,7 +11,6 @@ import time
 import keras
 import numpy as np
 import pytest
-from conversions import in_process, real_child  # noqa: F401
 from keras import layers
 from toys import plain_cnn, sequential_cnn
 

@@ -6,7 +6,6 @@ import sys
 
 import keras
 import pytest
-from conversions import in_process  # noqa: F401
 from toys import plain_cnn
 
 pytest.importorskip("tf2onnx")

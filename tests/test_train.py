@@ -154,16 +154,6 @@ def test_a_silent_run_and_what_tensorboard_reads_of_it(tmp_path):
     assert not list(directory.glob("tensorboard/*/events*"))
 
 
-def test_flags_of_older_runs(tmp_path, capsys):
-    """`--verbose` was once called `--progress`: flagfiles of such runs are still taken."""
-    (tmp_path / "old.flags").write_text("--progress=0\n--noprune\n")
-    where = (f"--flagfile={tmp_path / 'old.flags'}", f"--run_dir={tmp_path / 'run'}")
-    assert here("train", *TINY, *where, "--epochs=1") is None
-    assert capsys.readouterr() == ("", "")
-    written = (tmp_path / "run" / "flags.txt").read_text()
-    assert "--verbose=0\n" in written and "progress" not in written
-
-
 def test_what_the_commands_refuse(finished, tmp_path):
     """One line on stderr, exit status 1, and nothing touched."""
     directory, _ = finished

@@ -8,7 +8,6 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from conversions import in_process, real_child  # noqa: F401
 from keras import layers
 from toys import images, plain_cnn
 
