@@ -1,6 +1,5 @@
 """ADPrune: when to measure, to prune and to stop; the algorithm is in the modules it calls."""
 
-import itertools
 import pathlib
 import time
 import warnings
@@ -26,6 +25,7 @@ from adprune_keras.live.meter import Meter
 from adprune_keras.live.optimizer import optimizer_recipe
 from adprune_keras.prune import finite
 from adprune_keras.prune.messages import saved
+from adprune_keras.prune.planning import kept_channels
 from adprune_keras.prune.schedule import (
     KEEP,
     PRUNE,
@@ -41,9 +41,10 @@ from adprune_keras.prune.schedule import (
     why_never,
 )
 from adprune_keras.prune.settings import Pruning
+from adprune_keras.prune.state import Pending, check_steps
 from adprune_keras.prune.target import within_budget
 from adprune_keras.prune.widths import WidthRule, next_widths
-from adprune_keras.record.entry import add_epoch, costs, open_entry
+from adprune_keras.record.entry import NetEntry, add_epoch, costs, open_entry
 
 # Arguments that a run may go on with changed.
 _NOT_OF_THE_RUN = ("backup_dir", "save_freq", "verbose")
@@ -95,13 +96,15 @@ class ADPrune(keras.callbacks.Callback):
         verbose: 0 or 1. With 1 (default) each prune prints one line: which net, why, what it saves.
 
     Attributes:
-        record: list of dicts, plain data. One entry for each stretch of epochs that a net trained:
-            `net` (index), `start` and `epochs` (epoch counts), `widths`, `cost`, `ops_reduction`
-            and `params_reduction` (against net0, both counts), `layer_costs` (`Cost.by_layer`), `logs`
-            and `densities` (per epoch), `channel_densities` (its last epoch), `profile` (convex, flat
-            or concave: the slope of its AE, flat within `rho` an epoch), `outcome` (training,
-            pruned, rolled back, final or failed) and `reason`; `rebuild_seconds` (from the decision to
-            the net in place) and `retrace_seconds` (its first step: tracing, compiling, and the step).
+        record: list of `NetEntry` (typed dicts), plain data. One entry for each stretch of epochs that
+            a net trained: `net` (index), `start` and `epochs` (epoch counts), `widths`, `kept_channels`
+            (`{layer name: sorted indices}`: the channels of the net before that this one kept; `None`
+            for net0 and for random weights), `cost`, `ops_reduction` and `params_reduction` (against
+            net0, both counts), `layer_costs` (`Cost.by_layer`), `logs` and `densities` (per epoch),
+            `channel_densities` (its last epoch), `profile` (convex, flat or concave: the slope of its
+            AE, flat within `rho` an epoch), `outcome` (training, pruned, rolled back, final or failed)
+            and `reason`; `rebuild_seconds` (from the decision to the net in place) and
+            `retrace_seconds` (its first step: tracing, compiling, and the step).
 
     Raises:
         ValueError: an argument out of its range; at the start of training, a model that is not
@@ -139,7 +142,7 @@ class ADPrune(keras.callbacks.Callback):
         )
         self.seed = seed
         self.verbose = verbose
-        self.record: list[dict[str, Any]] = []
+        self.record: list[NetEntry] = []
         self._final_since: int | None = None
         self.backup: Backup | None = None
         if backup_dir is not None:
@@ -209,28 +212,31 @@ class ADPrune(keras.callbacks.Callback):
 
     def get_state(self):
         """Return what the callback knows, as plain data, for `set_state`; no variable's value."""
-        pending = None
-        if self._pending is not None:
-            decision, widths, _, last = self._pending
-            pending = [decision.action, decision.reason, widths, last]
         return {
             "record": self.record,
             "first_epoch": self._first_epoch,
             "epochs": self._epochs,
             "final_since": self._final_since,
-            "pending": pending,
+            "asked": self._asked,
+            "pending": None if self._pending is None else vars(self._pending),
         }
 
     def set_state(self, state):
         """Give the model, as net0, the structure that it had when `get_state` was called.
 
-        Every prune is done again in turn, so that nothing but widths and densities need be kept.
+        Every prune is done again in turn, with the channels that it kept.
+
+        Raises:
+            ValueError: a state that `get_state` does not return, or channels that the net does not have.
         """
-        for before, after in itertools.pairwise(state["record"]):
+        check_steps(state["record"], state["asked"], self.pruning.weights)
+        steps = zip(state["record"], state["record"][1:], state["asked"], strict=False)
+        for before, after, widths in steps:
             if before["outcome"] == "rolled back":
                 self._go_back()
             else:
-                self._shrink(after["widths"], before["channel_densities"], before["net"])
+                self._shrink(widths, after["kept_channels"], before["net"])
+        self._asked = state["asked"]
         self.record = state["record"]
         self._net = self.record[-1]["net"]
         self._first_epoch, self._epochs = state["first_epoch"], state["epochs"]
@@ -238,9 +244,7 @@ class ADPrune(keras.callbacks.Callback):
         if self.final:
             self._previous = None
         if state["pending"] is not None:
-            action, reason, widths, last = state["pending"]
-            densities = self.record[-1]["channel_densities"]
-            self._pending = Decision(action, reason), widths, densities, last
+            self._pending = Pending(**state["pending"])
 
     def kept(self):
         """Return the net that a rollback would go back to, or `None`."""
@@ -261,6 +265,7 @@ class ADPrune(keras.callbacks.Callback):
         self._first_epoch = None
         self._net = 0
         self._dead = set()
+        self._asked = []  # the widths that each prune was asked for; `None` for a rollback
         self.record = []
         self._baseline = _count(self.model)
         self._meter.attach()
@@ -319,7 +324,10 @@ class ADPrune(keras.callbacks.Callback):
             entry["reason"] = decision.reason
         if decision.action in (PRUNE, ROLLBACK):
             entry["outcome"] = "pruned" if decision.action == PRUNE else "rolled back"
-            self._pending = decision, widths, density.channels, last
+            kept = None
+            if decision.action == PRUNE and self.pruning.weights == "inherit":
+                kept = kept_channels(self._groups, widths, density.channels)
+            self._pending = Pending(decision.action, decision.reason, widths, kept, last)
         elif decision.action == KEEP:
             self._final_since, self._previous = done, None
             self._say(f"after epoch {done}: net{self._net} is the final net: {decision.reason}.")
@@ -377,34 +385,33 @@ class ADPrune(keras.callbacks.Callback):
             )
 
     def _apply(self, pending, done):
-        decision, widths, densities, reached = pending
         before, begin = self._net, time.perf_counter()
-        if decision.action == PRUNE:
-            self._shrink(widths, densities, before)
+        if pending.action == PRUNE:
+            self._shrink(pending.widths, pending.kept_channels, before)
             self._net += 1
+            kept = pending.kept_channels
         else:
             self._go_back()
             self._net -= 1
-        self._open_entry(done, time.perf_counter() - begin)
-        over = decision.action == ROLLBACK or reached
+            kept = next(e["kept_channels"] for e in self.record if e["net"] == self._net)
+        self._asked.append(pending.widths)
+        self._open_entry(done, time.perf_counter() - begin, kept)
+        over = pending.action == ROLLBACK or pending.reached
         if over or is_last(self.schedule, self._net, done, self._epochs):
             self._final_since, self._previous = done, None  # nothing to go back to any more
         entry, was = self.record[-1], self.record[-2]
-        how = "pruned to" if decision.action == PRUNE else "back at"
+        how = "pruned to" if pending.action == PRUNE else "back at"
         channels = sum(entry["widths"].values()), sum(was["widths"].values())
         self._say(
             f"after epoch {done}: net{before} -> net{self._net}, {how} {channels[0]:,} channels from "
-            f"{channels[1]:,}, because {decision.reason}. {saved(entry)}"
+            f"{channels[1]:,}, because {pending.reason}. {saved(entry)}"
         )
 
-    def _shrink(self, widths, densities, number):
+    def _shrink(self, widths, kept, number):
         """Put the next net of net `number` in its place."""
         seed = None if self.seed is None else self.seed + number + 1
-        scores = None
-        if self.pruning.weights == "inherit":
-            scores = {name: np.asarray(values) for name, values in densities.items()}
         with scope(self.model):
-            new = rebuild(self.model, self._groups, widths, self.pruning.weights, scores, seed)
+            new = rebuild(self.model, self._groups, widths, self.pruning.weights, seed=seed, kept=kept)
             net = Net(new.model, self._new_optimizer())
         self._swap(net, self.schedule.rollback, new.origins)
 
@@ -438,12 +445,12 @@ class ADPrune(keras.callbacks.Callback):
     def _cost_after(self, groups, widths, densities, owners=()):
         return cost_after(densest(groups, widths, densities, self.pruning.weights == "inherit"), owners)
 
-    def _open_entry(self, done, seconds):
+    def _open_entry(self, done, seconds, kept=None):
         counted = self._baseline
         if counted and self.record:  # net0 is the baseline itself
             counted = _count(self.model)
         widths = self._groups.widths()
-        entry = open_entry(widths, self._net, done, self._baseline, counted)
+        entry = open_entry(widths, self._net, done, self._baseline, counted, kept)
         entry["rebuild_seconds"] = seconds
         time_first_step(self.model, lambda spent: entry.update(retrace_seconds=spent))
         self.record.append(entry)

@@ -6,7 +6,7 @@ import numpy as np
 
 from adprune_keras.counting.count import cost, cost_after
 from adprune_keras.counting.counts import Cost
-from adprune_keras.graph.cut import densest
+from adprune_keras.graph.cut import choose, densest
 from adprune_keras.graph.groups import find_groups
 from adprune_keras.graph.walk import GIVEN
 
@@ -104,6 +104,24 @@ def plan(model, prune, densities):
         )
     felt = {g.owner: g.felt for g in groups.prunable() if g.felt and widths[g.owner] < g.width}
     return Plan(lines, widths, before, after, felt if inherits else {})
+
+
+def kept_channels(groups, widths, densities):
+    """Return which channels a prune keeps: the densest of each layer.
+
+    Args:
+        groups: `Groups` of the network.
+        widths: `{layer name: new width}`.
+        densities: `{layer name: density of each channel}`.
+
+    Returns:
+        `{layer name: sorted list of indices}` of all layers that pruning may resize.
+    """
+    chosen = choose(groups, widths, densities)
+    return {
+        name: chosen[name].tolist() if name in chosen else list(range(width))
+        for name, width in groups.widths().items()
+    }
 
 
 def assumed_densities(model, shortcuts, density, seed=0):
