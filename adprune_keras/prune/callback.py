@@ -2,37 +2,22 @@
 
 import pathlib
 import time
-import warnings
 from collections.abc import Iterable, Mapping
-from math import lcm
 from typing import Any
 
 import keras
-import numpy as np
 from numpy.typing import ArrayLike
 
 from adprune_keras.backup.callback import Backup
-from adprune_keras.counting.count import cost, cost_after
-from adprune_keras.counting.reductions import ops_reduction
 from adprune_keras.graph.choices import Shortcuts, Weights
-from adprune_keras.graph.cut import densest
-from adprune_keras.graph.groups import find_groups
-from adprune_keras.graph.rebuild import rebuild
-from adprune_keras.live.exchange import Net, current_net, swap
-from adprune_keras.live.keras_private import scope
 from adprune_keras.live.loop import time_first_step
-from adprune_keras.live.meter import Meter
-from adprune_keras.live.optimizer import optimizer_recipe
-from adprune_keras.prune import finite
-from adprune_keras.prune.messages import saved
-from adprune_keras.prune.planning import kept_channels
+from adprune_keras.prune import checks, finite, messages, planning, state
+from adprune_keras.prune.nets import Nets
 from adprune_keras.prune.schedule import (
     KEEP,
     PRUNE,
     ROLLBACK,
     STOP,
-    Decision,
-    Epochs,
     Schedule,
     as_schedule,
     decide,
@@ -41,9 +26,7 @@ from adprune_keras.prune.schedule import (
     why_never,
 )
 from adprune_keras.prune.settings import Pruning
-from adprune_keras.prune.state import Pending, check_steps
-from adprune_keras.prune.target import within_budget
-from adprune_keras.prune.widths import WidthRule, next_widths
+from adprune_keras.prune.widths import WidthRule
 from adprune_keras.record.entry import NetEntry, add_epoch, costs, open_entry
 
 # Arguments that a run may go on with changed.
@@ -142,9 +125,8 @@ class ADPrune(keras.callbacks.Callback):
         )
         self.seed = seed
         self.verbose = verbose
-        self.record: list[NetEntry] = []
-        self._final_since: int | None = None
         self.backup: Backup | None = None
+        self._progress = state.Progress()
         if backup_dir is not None:
             self.backup = Backup(backup_dir, save_freq, self, verbose)
             # Only now, as a hook for each step costs Keras its asynchronous dispatch.
@@ -153,16 +135,22 @@ class ADPrune(keras.callbacks.Callback):
             raise ValueError(f"`save_freq` needs a `backup_dir`. Received: save_freq={save_freq!r}")
 
     @property
+    def record(self) -> list[NetEntry]:
+        """The nets so far, as plain data; see the attributes above."""
+        return self._progress.record
+
+    @property
     def final(self) -> bool:
         """True once the current net is the final one: no prune can follow."""
-        return self._final_since is not None
+        return self._progress.final_since is not None
 
     @property
     def planned_epochs(self) -> int:
         """Epochs that the current net will train in all, as far as is known: for its learning rate."""
-        end = self._epochs
-        if self._final_since is not None and self.schedule.final_epochs is not None:
-            end = min(end, self._final_since + self.schedule.final_epochs)
+        progress, cycle = self._progress, self.schedule.final_epochs
+        end = progress.epochs
+        if progress.final_since is not None and cycle is not None:
+            end = min(end, progress.final_since + cycle)
         return end - self.record[-1]["start"]
 
     def get_config(self) -> dict[str, Any]:
@@ -190,19 +178,14 @@ class ADPrune(keras.callbacks.Callback):
             against the model as it is; each of the last three both ways of counting.
 
         Raises:
-            ValueError: no graph, or a layer without a density.
+            ValueError: no graph, a layer without a density, or what `fit` refuses too: no layer that may
+                be resized, a pattern of the rule that matches none.
 
         Example:
         >>> prune.plan(model, activation_density(model, x_train))["ops_reduction"]["deployed"]
         """
-        groups = find_groups(model, self.pruning.shortcuts)
-        baseline = cost(model)
-        widths, _ = self._next_widths(groups, densities, baseline)
-        owners = find_groups(model).owners()
-        return {
-            "widths": widths,
-            **costs(baseline, self._cost_after(groups, widths, densities, owners)),
-        }
+        found = planning.plan(model, self, densities)
+        return {"widths": found.widths, **costs(found.before, found.after)}
 
     def settings(self):
         """Return the arguments that a run which goes on must have begun with, as plain data."""
@@ -212,63 +195,28 @@ class ADPrune(keras.callbacks.Callback):
 
     def get_state(self):
         """Return what the callback knows, as plain data, for `set_state`; no variable's value."""
-        return {
-            "record": self.record,
-            "first_epoch": self._first_epoch,
-            "epochs": self._epochs,
-            "final_since": self._final_since,
-            "asked": self._asked,
-            "pending": None if self._pending is None else vars(self._pending),
-        }
+        return state.get_state(self._progress)
 
-    def set_state(self, state):
-        """Give the model, as net0, the structure that it had when `get_state` was called.
-
-        Every prune is done again in turn, with the channels that it kept.
-
-        Raises:
-            ValueError: a state that `get_state` does not return, or channels that the net does not have.
-        """
-        check_steps(state["record"], state["asked"], self.pruning.weights)
-        steps = zip(state["record"], state["record"][1:], state["asked"], strict=False)
-        for before, after, widths in steps:
-            if before["outcome"] == "rolled back":
-                self._go_back()
-            else:
-                self._shrink(widths, after["kept_channels"], before["net"])
-        self._asked = state["asked"]
-        self.record = state["record"]
-        self._net = self.record[-1]["net"]
-        self._first_epoch, self._epochs = state["first_epoch"], state["epochs"]
-        self._final_since = state["final_since"]
-        if self.final:
-            self._previous = None
-        if state["pending"] is not None:
-            self._pending = Pending(**state["pending"])
+    def set_state(self, values):
+        """Give the model, as net0, the structure that it had when `get_state` was called."""
+        self._progress = state.set_state(values, self._nets, self.pruning.weights)
 
     def kept(self):
         """Return the net that a rollback would go back to, or `None`."""
-        return self._previous
+        return self._nets.previous
 
     def on_train_begin(self, logs=None):
         """Find what may be pruned, and start measuring."""
-        if not getattr(self.model, "compiled", False):
-            raise ValueError(
-                "ADPrune needs a compiled model: call `model.compile(...)` before `fit`. "
-                f"Received: model={self.model.name!r}, not compiled"
-            )
-        self._groups = find_groups(self.model, self.pruning.shortcuts)
-        self._meter = Meter(self.model, self._groups, self.pruning.sample_places)
-        self._check_groups()
-        self._new_optimizer = optimizer_recipe(self.model.optimizer)
-        self._previous = self._pending = self._final_since = None
-        self._first_epoch = None
-        self._net = 0
+        checks.check_compiled(self.model)
+        self._nets = Nets(self.model, self.pruning, self.schedule.rollback, self.seed)
+        groups, weights = self._nets.groups, self.pruning.weights
+        checks.check_prunable(self.model, groups, self.rule)
+        checks.check_trainable(groups, weights)
+        checks.warn_of_layers(groups, self.rule, weights)
+        self._progress = state.Progress()
         self._dead = set()
-        self._asked = []  # the widths that each prune was asked for; `None` for a rollback
-        self.record = []
-        self._baseline = _count(self.model)
-        self._meter.attach()
+        self._baseline = checks.cost_or_warning(self.model)
+        self._nets.meter.attach()
         self._open_entry(done=0, seconds=0.0)
         if self.backup is not None:
             self.backup.set_model(self.model)
@@ -276,207 +224,104 @@ class ADPrune(keras.callbacks.Callback):
             try:
                 self.backup.on_train_begin()
             except Exception:
-                self._meter.detach()
+                self._nets.meter.detach()
                 raise
 
     def on_epoch_begin(self, epoch, logs=None):
         """Carry out what the last epoch decided, then measure anew."""
-        if self._first_epoch is None:
-            self._first_epoch = epoch
-            self._epochs = self.params["epochs"] - epoch
-            if never := why_never(self.schedule, self._epochs):
+        progress = self._progress
+        if progress.first_epoch is None:
+            progress.first_epoch = epoch
+            progress.epochs = self.params["epochs"] - epoch
+            if never := why_never(self.schedule, progress.epochs):
                 self._say(f"{never} Nothing will be pruned.")
         if self.backup is not None:
             self.backup.on_epoch_begin(epoch)
-        if self._pending is not None:
-            self._apply(self._pending, done=epoch - self._first_epoch)
-            self._pending = None
-        self._meter.reset()
+        if progress.pending is not None:
+            self._carry_out(progress.pending, done=epoch - progress.first_epoch)
+            progress.pending = None
+        self._nets.meter.reset()
 
     def on_epoch_end(self, epoch, logs=None):
         """Read the densities, record them, decide."""
-        density = self._meter.read()
+        density, progress = self._nets.meter.read(), self._progress
         logs = {} if logs is None else logs
         logs["activation_density"] = density.total
-        entry, done = self.record[-1], epoch - self._first_epoch + 1
+        entry, done = self.record[-1], epoch - progress.first_epoch + 1
         add_epoch(entry, logs, density.layers)
         entry["channel_densities"] = {k: v.tolist() for k, v in density.channels.items()}
         if finite.end_if_failed(self.model, entry, logs, done, density.layers):
             if self.backup is not None:
                 self.backup.abandon()
             return
-        self._warn_of_dead_layers(density.layers)
+        checks.warn_of_dead_layers(density.layers, progress.net, self._dead)
 
         series = entry["logs"]["activation_density"]
         entry["profile"] = profile(series, self.schedule.rho)
-        decision = decide(self.schedule, series, self._net, done, self._epochs, self._final_since)
-        widths, last = None, False
-        if decision.action == PRUNE and density.total == 0:
-            decision = Decision(KEEP, f"{decision.reason}, but no ReLU lets anything through")
-        if decision.action == PRUNE:
-            widths, last = self._next_widths(self._groups, density.channels, self._baseline)
-            if last:
-                reached = f"target={self.pruning.target:g} is reached"
-                decision = Decision(PRUNE, f"{decision.reason}; {reached}")
-            if widths == entry["widths"]:
-                decision = Decision(KEEP, f"{decision.reason}, but no layer would become narrower")
-        if decision.reason:
-            entry["reason"] = decision.reason
-        if decision.action in (PRUNE, ROLLBACK):
-            entry["outcome"] = "pruned" if decision.action == PRUNE else "rolled back"
-            kept = None
-            if decision.action == PRUNE and self.pruning.weights == "inherit":
-                kept = kept_channels(self._groups, widths, density.channels)
-            self._pending = Pending(decision.action, decision.reason, widths, kept, last)
-        elif decision.action == KEEP:
-            self._final_since, self._previous = done, None
-            self._say(f"after epoch {done}: net{self._net} is the final net: {decision.reason}.")
-        elif decision.action == STOP:
+        decision = decide(
+            self.schedule, series, progress.net, done, progress.epochs, progress.final_since
+        )
+        step = planning.next_step(decision, self._nets.groups, density, self, self._baseline)
+        if step.reason:
+            entry["reason"] = step.reason
+        if step.action in (PRUNE, ROLLBACK):
+            entry["outcome"] = "pruned" if step.action == PRUNE else "rolled back"
+            progress.pending = step
+        elif step.action == KEEP:
+            self._end_pruning(done)
+            self._say(f"after epoch {done}: net{progress.net} is the final net: {step.reason}.")
+        elif step.action == STOP:
             self.model.stop_training = True
 
     def on_train_end(self, logs=None):
         """Leave the model as plain Keras; say so where nothing was pruned, and why."""
         if self.backup is not None:
             self.backup.on_train_end()
-        self._meter.detach()
+        self._nets.meter.detach()
+        self._nets.forget()
         entry = self.record[-1]
         if entry["outcome"] != "failed":
             entry["outcome"] = "final"
-        if self._pending is not None:
+        if self._progress.pending is not None:
             entry["reason"] += ", but training ended first"
-        self._previous = self._pending = None
-        if self._net == 0 and not entry["reason"]:
-            entry["reason"] = self._why_not(entry["logs"].get("activation_density", []))
+            self._progress.pending = None
+        if self._progress.net == 0 and not entry["reason"]:
+            series = entry["logs"].get("activation_density", [])
+            entry["reason"] = messages.why_not_pruned(series, self.schedule)
             self._say(entry["reason"])
 
-    def _check_groups(self):
-        """Refuse a model that cannot be pruned so; warn once of what stays, or is not exact."""
-        groups, prunable = self._groups.groups, self._groups.prunable()
-        if not prunable:
-            raise ValueError(
-                f"No layer of model '{self.model.name}' may be resized. Received: "
-                + "; ".join(f"'{g.owner}' ({g.fixed or 'no ReLU follows it'})" for g in groups)
-            )
-        self.rule.check([g.owner for g in prunable])
-        calls = self._groups.trace.calls
-        frozen = [c.name for c in calls if getattr(c.op, "weights", ()) and not c.op.trainable]
-        if frozen and self.pruning.weights == "random":
-            raise ValueError(
-                'With weights="random" every layer is drawn anew and must be trained. Received: layers '
-                f'that are not trainable: {frozen}. Use weights="inherit", or make them trainable.'
-            )
-        stay = [g for g in groups if g.relus and g.fixed and "output of the model" not in g.fixed]
-        if stay:
-            reasons = "; ".join(f"'{g.owner}': {g.fixed}" for g in stay)
-            warnings.warn(f"These layers keep their width. {reasons}.", stacklevel=3)
-        felt = [g for g in prunable if g.felt and self.rule.covers(g.owner)]
-        if felt and self.pruning.weights == "inherit":
-            reasons = "; ".join(f"'{g.owner}': {g.felt}" for g in felt)
-            warnings.warn(f"Inherited weights are not exact for these layers. {reasons}.", stacklevel=3)
-
-    def _warn_of_dead_layers(self, densities):
-        dead = [name for name, density in densities.items() if density == 0]
-        if new := sorted(set(dead) - self._dead):
-            self._dead.update(new)
-            warnings.warn(
-                f"net{self._net}: no activation of these layers was positive in a whole epoch: {new}. "
-                "Where no shortcut leads past them nothing before them trains. Lower the learning rate.",
-                stacklevel=3,
-            )
-
-    def _apply(self, pending, done):
-        before, begin = self._net, time.perf_counter()
-        if pending.action == PRUNE:
-            self._shrink(pending.widths, pending.kept_channels, before)
-            self._net += 1
-            kept = pending.kept_channels
+    def _carry_out(self, step, done):
+        """Put the next net, or the one before, in the place of the current one."""
+        progress, begin = self._progress, time.perf_counter()
+        if step.action == PRUNE:
+            self._nets.shrink(step.widths, step.kept_channels, progress.net)
+            progress.net, kept = progress.net + 1, step.kept_channels
         else:
-            self._go_back()
-            self._net -= 1
-            kept = next(e["kept_channels"] for e in self.record if e["net"] == self._net)
-        self._asked.append(pending.widths)
+            self._nets.go_back()
+            progress.net -= 1
+            kept = progress.kept_channels(progress.net)
+        progress.asked.append(step.widths)
         self._open_entry(done, time.perf_counter() - begin, kept)
-        over = pending.action == ROLLBACK or pending.reached
-        if over or is_last(self.schedule, self._net, done, self._epochs):
-            self._final_since, self._previous = done, None  # nothing to go back to any more
-        entry, was = self.record[-1], self.record[-2]
-        how = "pruned to" if pending.action == PRUNE else "back at"
-        channels = sum(entry["widths"].values()), sum(was["widths"].values())
-        self._say(
-            f"after epoch {done}: net{before} -> net{self._net}, {how} {channels[0]:,} channels from "
-            f"{channels[1]:,}, because {pending.reason}. {saved(entry)}"
-        )
+        over = step.action == ROLLBACK or step.reached
+        if over or is_last(self.schedule, progress.net, done, progress.epochs):
+            self._end_pruning(done)
+        self._say(messages.changed(*self.record[-2:], step))
 
-    def _shrink(self, widths, kept, number):
-        """Put the next net of net `number` in its place."""
-        seed = None if self.seed is None else self.seed + number + 1
-        with scope(self.model):
-            new = rebuild(self.model, self._groups, widths, self.pruning.weights, seed=seed, kept=kept)
-            net = Net(new.model, self._new_optimizer())
-        self._swap(net, self.schedule.rollback, new.origins)
-
-    def _go_back(self):
-        self._swap(self._previous, keep=False)
-
-    def _swap(self, net, keep, origins=()):
-        self._meter.detach()
-        self._previous = current_net(self.model) if keep else None
-        swap(self.model, net, origins)
-        self._groups = find_groups(self.model, self.pruning.shortcuts)
-        self._meter = Meter(self.model, self._groups, self.pruning.sample_places)
-        self._meter.attach()
-
-    def _next_widths(self, groups, densities, baseline):
-        """The next net's widths, and whether `target` made them wider."""
-        means = {name: float(np.mean(d)) for name, d in densities.items()}
-        widths = groups.widths()
-        parts = {g.owner: g.parts for g in groups.prunable()}
-        wanted = next_widths(widths, means, self.rule, parts)
-        if self.pruning.target is None or baseline is None:
-            return wanted, False
-
-        def reduction(candidate):
-            after = self._cost_after(groups, candidate, densities)
-            return ops_reduction(baseline, after, "deployed")
-
-        multiples = {name: lcm(self.rule.round_to, n) for name, n in parts.items()}
-        return within_budget(widths, wanted, reduction, self.pruning.target, multiples)
-
-    def _cost_after(self, groups, widths, densities, owners=()):
-        return cost_after(densest(groups, widths, densities, self.pruning.weights == "inherit"), owners)
+    def _end_pruning(self, done):
+        """The current net is the final one, and there is nothing to go back to any more."""
+        self._progress.final_since = done
+        self._nets.forget()
 
     def _open_entry(self, done, seconds, kept=None):
         counted = self._baseline
         if counted and self.record:  # net0 is the baseline itself
-            counted = _count(self.model)
-        widths = self._groups.widths()
-        entry = open_entry(widths, self._net, done, self._baseline, counted, kept)
+            counted = checks.cost_or_warning(self.model)
+        widths = self._nets.groups.widths()
+        entry = open_entry(widths, self._progress.net, done, self._baseline, counted, kept)
         entry["rebuild_seconds"] = seconds
         time_first_step(self.model, lambda spent: entry.update(retrace_seconds=spent))
         self.record.append(entry)
 
-    def _why_not(self, series):
-        if len(series) < 2:
-            return "No net was pruned: fewer than two epochs were trained."
-        s = self.schedule
-        if isinstance(s, Epochs):
-            return f"No net was pruned: training ended before an epoch of schedule={list(s.prune_at)}."
-        return (
-            f"No net was pruned: AE changed by {series[-1] - series[-2]:+.4f} in the last epoch, and "
-            f"must change by less than {s.rho:g} in each of {s.patience} epochs in a row, after "
-            f"the first {s.min_epochs}. Raise rho, lower patience, or train longer."
-        )
-
     def _say(self, line):
         if self.verbose:
             print(f"ADPrune: {line}")
-
-
-def _count(model):
-    try:
-        counted = cost(model)
-        ops_reduction(counted, counted)
-        return counted
-    except ValueError as e:  # what cannot be counted trains and prunes all the same
-        warnings.warn(f"The record holds no costs: {e}", stacklevel=3)
-        return None
