@@ -325,6 +325,68 @@ def forge(directory, change):
         store.write(directory, saved.number + number, state)
 
 
+@pytest.mark.parametrize("weights", ["inherit", "random"])
+@pytest.mark.parametrize("place", [(2, 0), (3, 1)])  # a prune was decided, and saved; it was done
+def test_a_resume_keeps_the_channels_of_the_record(tmp_path, weights, place):
+    """Which channels stayed is not worked out again: other densities give the same net."""
+    expected = fit(resnet, prune(None, weights=weights))
+    with pytest.raises(Broken):
+        fit(resnet, prune(tmp_path, weights=weights), At(breaks, *place))
+
+    def other_densities(state):
+        for entry in state["owner"]["record"]:
+            found = entry["channel_densities"]
+            entry["channel_densities"] = {k: [1 - v for v in values] for k, values in found.items()}
+
+    forge(tmp_path, other_densities)
+    found = fit(resnet, prune(tmp_path, weights=weights))
+    assert found[2][0].pop("channel_densities") != expected[2][0].pop("channel_densities")
+    same(found, expected)
+    kept = [entry["kept_channels"] for entry in found[2]]
+    if weights == "random":
+        assert kept == [None] * 3
+    else:
+        assert kept[0] is None
+        for entry, channels in zip(found[2][1:], kept[1:], strict=True):
+            assert {name: len(stay) for name, stay in channels.items()} == entry["widths"]
+
+
+def test_channels_narrowed_to_one_a_group_go_on(tmp_path):
+    """The grouped convolution becomes a depthwise one: no width of the net that it makes is its own."""
+
+    def grouped():
+        inputs = keras.Input((8, 8, 1), name="image")
+        x = layers.Conv2D(8, 1, activation="relu", name="a")(inputs)
+        x = layers.Conv2D(8, 3, groups=4, activation="relu", name="b")(x)
+        x = layers.GlobalAveragePooling2D(name="gap")(x)
+        return keras.Model(inputs, layers.Dense(4, activation="softmax", name="out")(x))
+
+    for weights in ("inherit", "random"):
+        directory, settings = tmp_path / weights, {"weights": weights, "seed": 1}
+        expected = fit(grouped, prune(None, **settings))
+        with pytest.raises(Broken):
+            fit(grouped, prune(directory, **settings), At(breaks, 3))
+        same(fit(grouped, prune(directory, **settings)), expected)
+
+
+@pytest.mark.parametrize(
+    ("forged", "message"),
+    [
+        ({"conv1": [0, 1, 99]}, "net1 with channels of layer 'conv1' that the net before lacks"),
+        ({"conv1": [1, 0]}, "net1 with channels of layer 'conv1' that the net before lacks"),
+        ({"conv1": [0]}, "net1 with 1 channels of layer 'conv1', not"),
+        ({}, "net1 with channels of layer 'conv1'"),
+        (None, "net1 without its kept channels"),
+    ],
+)
+def test_forged_channels_are_refused(tmp_path, forged, message):
+    with pytest.raises(Broken):
+        fit(plain_cnn, prune(tmp_path), At(breaks, 3))
+    forge(tmp_path, lambda state: state["owner"]["record"][1].update(kept_channels=forged))
+    with pytest.raises(ValueError, match=f"another run. Received: a state of ADPrune with {message}"):
+        fit(plain_cnn, prune(tmp_path))
+
+
 def state_of(name, state):
     """The saved state of a callback, by the name of its class."""
     return next(values for kind, values in state["begin"]["callbacks"] if kind == name)

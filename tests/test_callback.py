@@ -346,6 +346,11 @@ def test_record_is_plain_data():
     assert len(second["logs"]["val_accuracy"]) == second["epochs"] == 1
     assert list(first["densities"]) == list(first["widths"])
     assert len(first["channel_densities"]["stem_conv"]) == 6
+    assert first["kept_channels"] is None
+    for name, kept in second["kept_channels"].items():
+        densities = first["channel_densities"][name]
+        densest = sorted(range(6), key=lambda n: -densities[n])[: second["widths"][name]]
+        assert kept == sorted(densest), name
     means = {k: np.mean(v) for k, v in first["channel_densities"].items()}
     assert means == pytest.approx({k: v[-1] for k, v in first["densities"].items()})
 

@@ -91,6 +91,26 @@ def test_a_plan_is_what_resize_builds(settings):
     ]
 
 
+def test_the_two_plans_are_one():
+    model = models.VGG11(input_shape=(8, 8, 1), classes=4, widths=[9] * 8)
+    densities = assumed_densities(model, "project", 0.5)
+    for settings in ({}, {"target": 1.5}, {"shortcuts": "couple"}, {"weights": "random"}):
+        prune = ADPrune(**settings)
+        found, said = plan(model, prune, densities), prune.plan(model, densities)
+        assert said["widths"] == found.widths
+        assert said["cost"]["deployed"] == vars(found.after.deployed)
+        assert said["ops_reduction"]["paper"] == found.before.paper.macs / found.after.paper.macs
+
+
+def test_a_plan_refuses_what_fit_refuses():
+    prune, densities = ADPrune(rule=WidthRule(include="nothing")), {"conv1": 0.5}
+    for call in (prune.plan, lambda *given: plan(given[0], prune, given[1])):
+        with pytest.raises(ValueError, match="`include` matches no layer that may be pruned"):
+            call(plain_cnn(8), densities)
+    with pytest.raises(ValueError, match="No density for layer 'conv2'"):
+        ADPrune().plan(plain_cnn(8), densities)
+
+
 def test_made_up_densities_have_their_mean_to_the_bit_and_no_order():
     model = models.ResNet18(input_shape=(8, 8, 1), widths=[27] * 17)
     found = assumed_densities(find_groups(model), 0.5)

@@ -16,6 +16,7 @@ def full_net():
     return net_entry(
         cost={"paper": cost, "deployed": cost},
         channel_densities={"a": [0.5, None]},
+        kept_channels={"a": [0, 2, 3]},
         rebuild_seconds=None,
         retrace_seconds=0.1,
     )
@@ -29,7 +30,7 @@ def test_what_is_written_is_accepted(entry):
 
 @pytest.mark.parametrize("entry", [header(widths=["4"]), full_net(), EPOCH])
 def test_fields_that_are_needed(entry):
-    for name in entry.keys() - {"kind", "cost", "channel_densities", "profile"}:
+    for name in entry.keys() - {"kind", "cost", "channel_densities", "kept_channels", "profile"}:
         if not name.endswith("seconds"):
             with pytest.raises(ValueError, match=f"a line of kind '{entry['kind']}' has no {name}"):
                 schema.check({k: v for k, v in entry.items() if k != name})
@@ -62,6 +63,8 @@ def test_no_field_takes_every_type(entry):
         ({"ops_reduction": {"paper": 1.0}}, "`ops_reduction`"),
         ({"ops_reduction": {"paper": 0.0, "deployed": 1.0}}, "`ops_reduction`"),
         ({"logs": {"loss": [1e39]}}, "`logs`"),
+        ({"kept_channels": {"a": [0, 2, 2]}}, "`kept_channels`"),
+        ({"kept_channels": {"a": [-1]}}, "`kept_channels`"),
         ({"outcome": "lost"}, "`outcome` in a line of kind 'net' is 'lost'"),
         ({"reason": "x" * 5000}, "`reason` in a line of kind 'net' is 'xxx.*[.][.][.]$"),
         ({"kind": "other"}, "a line is no object with a `kind` among"),
@@ -95,6 +98,10 @@ def test_wrong_flags_are_named():
         (
             [net_entry(0, 0, 50_000, logs={}, densities={str(i): [] for i in range(101)})],
             "5,050,000 values, and 5,000,000",
+        ),
+        (
+            [net_entry(i, 2 * i, kept_channels={"a": range(1 << 20)}) for i in range(5)],
+            "5,242,880 kept channels, and 5,000,000",
         ),
         ([net_entry(1, 0, 3, densities={"a": [0.5]})], "net1 has 3 epochs and a series of 1 values"),
     ],

@@ -93,10 +93,11 @@ def test_both_damaged_is_refused(tmp_path):
 
 def test_newer_format_is_refused_though_the_older_generation_is_readable(tmp_path, monkeypatch):
     both(tmp_path)
-    monkeypatch.setattr(store, "FORMAT", 2)
+    newer = store.FORMAT + 1
+    monkeypatch.setattr(store, "FORMAT", newer)
     store.write(tmp_path, 4, STATE)
-    monkeypatch.setattr(store, "FORMAT", 1)
-    with pytest.raises(ValueError, match="format 2, expected 1"):
+    monkeypatch.setattr(store, "FORMAT", newer - 1)
+    with pytest.raises(ValueError, match=f"format {newer}, expected {newer - 1}"):
         store.newest(tmp_path)
 
 

@@ -146,7 +146,10 @@ class Backup(keras.callbacks.Callback):
         if self._found is not None:
             self._check_others()
             if self.owner is not None:
-                self.owner.set_state(self._found["owner"])
+                try:
+                    self.owner.set_state(self._found["owner"])
+                except (KeyError, TypeError, ValueError) as e:
+                    self._refuse(f"a state of {type(self.owner).__name__} with {e}")
             self._assign()
             start_from(self.model, self.epoch)
             self._tell()

@@ -17,7 +17,7 @@ import numpy as np
 from adprune_keras.files import limits
 from adprune_keras.files.atomic import atomic, tidy
 
-FORMAT = 1
+FORMAT = 2
 _MAGIC = "adprune_keras-backup"
 _NAMES = ("a.backup", "b.backup")
 _LONGEST_LINE = 200
@@ -72,7 +72,7 @@ def newest(directory):
         path = pathlib.Path(directory) / name
         try:
             good.append((_read(path), path))
-        except _NewerFormat:  # no damage: the older generation must not take its place
+        except _OtherFormat:  # not damage: the older generation must not take its place
             raise
         except FileNotFoundError:
             bad.append((path, "it is missing"))
@@ -177,14 +177,14 @@ def _read(path):
     if not known or digest != _digest(head, body) + "\n":
         raise ValueError(f"its checksum is not that of its {len(body)} bytes (expected {length})")
     if version != FORMAT:
-        raise _NewerFormat(
+        raise _OtherFormat(
             f"A backup of a format that this version does not read. Received: {path}, format {version}, "
             f"expected {FORMAT}. Go on with the version of adprune_keras that wrote it."
         )
     return Saved(number, body)
 
 
-class _NewerFormat(ValueError):
+class _OtherFormat(ValueError):
     pass
 
 

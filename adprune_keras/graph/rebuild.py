@@ -76,13 +76,18 @@ class Rebuilt:
     origins: list
 
 
-def rebuild(model, groups, widths, weights="random", densities=None, seed=None):
-    """Do the work of `resize` for groups that are known already; return a `Rebuilt`."""
+def rebuild(model, groups, widths, weights="random", densities=None, seed=None, kept=None):
+    """Do the work of `resize` for groups that are known already; return a `Rebuilt`.
+
+    With `kept`, `{layer name: sorted indices}`, these channels stay, whatever the densities.
+    """
     if weights not in WEIGHTS:
         raise ValueError(f"`weights` must be one of {WEIGHTS}. Received: weights={weights!r}")
     cut = Cut(groups, widths)
     if weights == "inherit":
-        cut = Cut(groups, widths, choose(groups, cut.widths, densities, seed))
+        if kept is None:
+            kept = choose(groups, cut.widths, densities, seed)
+        cut = Cut(groups, widths, kept)
     builder = _Builder(model, groups, cut, seed)
     new = builder.copy(model)
     return Rebuilt(new, _fill(builder, groups, cut))

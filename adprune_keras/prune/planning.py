@@ -1,14 +1,21 @@
 """What a prune would make of a network, layer by layer; nothing is built."""
 
 from dataclasses import dataclass
+from math import lcm
 
 import numpy as np
 
 from adprune_keras.counting.count import cost, cost_after
 from adprune_keras.counting.counts import Cost
-from adprune_keras.graph.cut import densest
+from adprune_keras.counting.reductions import ops_reduction
+from adprune_keras.graph.cut import choose, densest
 from adprune_keras.graph.groups import find_groups
 from adprune_keras.graph.walk import GIVEN
+from adprune_keras.prune.checks import check_prunable
+from adprune_keras.prune.schedule import KEEP, PRUNE
+from adprune_keras.prune.state import Step
+from adprune_keras.prune.target import within_budget
+from adprune_keras.prune.widths import next_widths
 
 _STEP = 2.0**-20  # between made-up densities of a layer: small, and exact in sums
 
@@ -64,23 +71,23 @@ def plan(model, prune, densities, groups=None):
     Args:
         model: Functional or built Sequential `keras.Model` whose spatial sizes are known.
         prune: `ADPrune`, with the rule and the options of the prune.
-        densities: `{layer name: density of each channel}`, as `activation_density` returns them.
+        densities: `{layer name: density of each channel, or one number}`, as `activation_density`
+            returns them.
         groups: the model's `Groups`, where they are known already.
 
     Returns:
         A `Plan`.
 
     Raises:
-        ValueError: as in `ADPrune.plan`, and where no layer may be resized.
+        ValueError: no graph, a layer without a density, no layer that may be resized, or a pattern of
+            the rule that matches none.
     """
-    groups = groups or find_groups(model, prune.pruning.shortcuts)
-    if not groups.prunable():
-        raise ValueError(f"No layer of '{model.name}' may be resized: no ReLU speaks for one.")
-    prune.rule.check(list(groups.widths()))
-    inherits = prune.pruning.weights == "inherit"
+    pruning = prune.pruning
+    groups = groups or find_groups(model, pruning.shortcuts)
+    check_prunable(model, groups, prune.rule)
     before = cost(model, groups)
-    widths, _ = prune._next_widths(groups, densities, before)
-    after = cost_after(densest(groups, widths, densities, inherits))
+    widths, _ = _new_widths(groups, densities, pruning, prune.rule, before)
+    after = _cost_after(groups, widths, densities, pruning)
     reasons = {g.owner: _stays(g, widths, prune.rule) for g in groups.groups}
     group_of = _groups_of_layers(groups)
     old, lines = iter(before.rows), []
@@ -103,7 +110,73 @@ def plan(model, prune, densities, groups=None):
             )
         )
     felt = {g.owner: g.felt for g in groups.prunable() if g.felt and widths[g.owner] < g.width}
-    return Plan(lines, widths, before, after, felt if inherits else {})
+    return Plan(lines, widths, before, after, felt if pruning.weights == "inherit" else {})
+
+
+def next_step(decision, groups, density, prune, baseline):
+    """Return what follows an epoch: a decision of the schedule, with what a prune does.
+
+    Args:
+        decision: `schedule.Decision`.
+        groups: `Groups` of the network.
+        density: `Density` of the epoch.
+        prune: as in `plan`.
+        baseline: net0's `Cost`, or `None` where it cannot be counted: no target holds then.
+
+    Returns:
+        A `Step`; where nothing would become narrower it keeps the net.
+    """
+    reason, pruning = decision.reason, prune.pruning
+    if decision.action != PRUNE:
+        return Step(decision.action, reason)
+    if density.total == 0:
+        return Step(KEEP, f"{reason}, but no ReLU lets anything through")
+    widths, reached = _new_widths(groups, density.channels, pruning, prune.rule, baseline)
+    if reached:
+        reason = f"{reason}; target={pruning.target:g} is reached"
+    if widths == groups.widths():
+        return Step(KEEP, f"{reason}, but no layer would become narrower")
+    kept = kept_channels(groups, widths, density.channels) if pruning.weights == "inherit" else None
+    return Step(PRUNE, reason, widths, kept, reached)
+
+
+def _new_widths(groups, densities, pruning, rule, baseline):
+    """The next net's widths, and whether the target made them wider."""
+    means = {name: float(np.mean(d)) for name, d in densities.items()}
+    widths = groups.widths()
+    parts = {g.owner: g.parts for g in groups.prunable()}
+    wanted = next_widths(widths, means, rule, parts)
+    if pruning.target is None or baseline is None:
+        return wanted, False
+
+    def reduction(candidate):
+        after = _cost_after(groups, candidate, densities, pruning)
+        return ops_reduction(baseline, after, "deployed")
+
+    multiples = {name: lcm(rule.round_to, n) for name, n in parts.items()}
+    return within_budget(widths, wanted, reduction, pruning.target, multiples)
+
+
+def _cost_after(groups, widths, densities, pruning):
+    return cost_after(densest(groups, widths, densities, pruning.weights == "inherit"))
+
+
+def kept_channels(groups, widths, densities):
+    """Return which channels a prune keeps: the densest of each layer.
+
+    Args:
+        groups: `Groups` of the network.
+        widths: `{layer name: new width}`.
+        densities: `{layer name: density of each channel}`.
+
+    Returns:
+        `{layer name: sorted list of indices}` of all layers that pruning may resize.
+    """
+    chosen = choose(groups, widths, densities)
+    return {
+        name: chosen[name].tolist() if name in chosen else list(range(width))
+        for name, width in groups.widths().items()
+    }
 
 
 def assumed_densities(groups, density, seed=0):

@@ -1,16 +1,20 @@
 """What the lines of a record may hold: the one place that checks them, for all that read them."""
 
+import itertools
 import math
+from typing import get_args
 
 from adprune_keras.counting.counts import COUNTS
+from adprune_keras.record.entry import Outcome, Profile
 
-PROFILES = ("convex", "flat", "concave", "unknown")
-OUTCOMES = ("training", "pruned", "rolled back", "final", "failed")
+PROFILES = get_args(Profile)
+OUTCOMES = get_args(Outcome)
 MOST_EPOCHS = 100_000  # of a run
 MOST_NETS = 1_000
 MOST_SERIES = 10_000  # curves to draw: layers of all nets together
 MOST_SIZES = 100_000  # widths and costs of layers of all nets together
 MOST_VALUES = 5_000_000  # of all series of a run
+MOST_KEPT = 5_000_000  # kept channels of all nets together
 _MOST_FORMATS = 100
 _MOST = 1 << 53  # ints above are not the same number everywhere
 _DEPTH = 8
@@ -40,6 +44,7 @@ def check_nets(nets):
         ("layers in all nets", sum(len(net["densities"]) for net in nets), MOST_SERIES),
         ("widths and costs of layers", sum(map(_sizes, nets)), MOST_SIZES),
         ("values", sum(map(values, nets)), MOST_VALUES),
+        ("kept channels", sum(map(_kept, nets)), MOST_KEPT),
     ):
         if found > most:
             raise ValueError(f"it has {found:,} {what}, and {most:,} are allowed")
@@ -69,6 +74,10 @@ def values(net):
 
 def _sizes(net):
     return len(net["widths"]) + len(net.get("layer_costs") or ())
+
+
+def _kept(net):
+    return sum(map(len, (net.get("kept_channels") or {}).values()))
 
 
 def _check_fields(where, entry, required, optional):
@@ -133,6 +142,11 @@ def _dict_of(fits):
     )
 
 
+def _is_rising(value):
+    """Fits a list of channels: ints from 0 on, each above the one before."""
+    return _CHANNELS(value) and all(a < b for a, b in itertools.pairwise(value))
+
+
 def _object(**fields):
     """Fits an object that has all of the fields, each of which fits."""
     return lambda value: (
@@ -141,6 +155,7 @@ def _object(**fields):
     )
 
 
+_CHANNELS = _list_of(_is_int(0), MOST_KEPT)
 _SERIES = _dict_of(_list_of(_or_none(_is_number)))
 _VALUES = _dict_of(_or_none(_is_number))
 _EPOCHS = _is_int(0, MOST_EPOCHS)
@@ -165,6 +180,7 @@ _NET = (
         "cost": _or_none(_object(**dict.fromkeys(COUNTS, _COST))),
         "layer_costs": _or_none(_dict_of(_LAYER)),
         "channel_densities": _SERIES,
+        "kept_channels": _or_none(_dict_of(_is_rising)),
         "profile": _among(*PROFILES),
         "rebuild_seconds": _or_none(_is_number),
         "retrace_seconds": _or_none(_is_number),

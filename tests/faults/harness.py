@@ -28,7 +28,7 @@ from adprune_keras.backup.callback import Backup
 from adprune_keras.cli import command, train
 from adprune_keras.live import exchange
 from adprune_keras.live.meter import Meter
-from adprune_keras.prune import callback as prune_callback
+from adprune_keras.prune import nets
 from adprune_keras.prune.callback import ADPrune
 from adprune_keras.record.directory import model_path
 from adprune_keras.record.lines import read_record
@@ -159,8 +159,8 @@ def _watch(writer, die, totals, limit):
     store.write, Backup.on_train_begin = watched_write, watched_begin
     around(os, "fsync", "sync", "synced")
     around(os, "replace", "rename", "renamed")
-    around(prune_callback, "rebuild", "rebuild", "rebuilt")
-    around(prune_callback, "swap", "swap", "swapped")
+    around(nets, "rebuild", "rebuild", "rebuilt")
+    around(nets, "swap", "swap", "swapped")
     around(exchange, "_move", "move", "moved")
     around(Backup, "on_train_batch_end", "step", "stepped")
     if totals is not None:
