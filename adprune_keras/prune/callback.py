@@ -357,9 +357,9 @@ class ADPrune(keras.callbacks.Callback):
         if stay:
             reasons = "; ".join(f"'{g.owner}': {g.fixed}" for g in stay)
             warnings.warn(f"These layers keep their width. {reasons}.", stacklevel=3)
-        felt = [g for g in prunable if g.felt and self.rule.covers(g.owner)]
-        if felt and self.pruning.weights == "inherit":
-            reasons = "; ".join(f"'{g.owner}': {g.felt}" for g in felt)
+        inexact = [g for g in prunable if g.inexact and self.rule.covers(g.owner)]
+        if inexact and self.pruning.weights == "inherit":
+            reasons = "; ".join(f"'{g.owner}': {g.inexact}" for g in inexact)
             warnings.warn(f"Inherited weights are not exact for these layers. {reasons}.", stacklevel=3)
 
     def _warn_of_dead_layers(self, densities):

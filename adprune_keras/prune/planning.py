@@ -8,7 +8,7 @@ from adprune_keras.counting.count import cost, cost_after
 from adprune_keras.counting.counts import Cost
 from adprune_keras.graph.cut import densest
 from adprune_keras.graph.groups import find_groups
-from adprune_keras.graph.walk import GIVEN
+from adprune_keras.graph.walk import FIXED_WIDTH
 
 _STEP = 2.0**-20  # between made-up densities of a layer: small, and exact in sums
 
@@ -24,8 +24,8 @@ class Line:
         params: likewise, those of the deployed count.
         owner: name of the layer that owns its width (itself, or that of its group), or `None` where its
             channels are no group's.
-        relus: names of the ReLUs that speak for its width.
-        density: float, AE, or `None` where no ReLU speaks.
+        relus: names of the ReLUs that follow its channels.
+        density: float, AE, or `None` where no ReLU follows.
         stays: `None`, or the reason why its width stays.
     """
 
@@ -75,7 +75,7 @@ def plan(model, prune, densities, groups=None):
     """
     groups = groups or find_groups(model, prune.pruning.shortcuts)
     if not groups.prunable():
-        raise ValueError(f"No layer of '{model.name}' may be resized: no ReLU speaks for one.")
+        raise ValueError(f"No layer of '{model.name}' may be resized: no ReLU follows one.")
     prune.rule.check(list(groups.widths()))
     inherits = prune.pruning.weights == "inherit"
     before = cost(model, groups)
@@ -102,8 +102,8 @@ def plan(model, prune, densities, groups=None):
                 reasons[group.owner] if group else None,
             )
         )
-    felt = {g.owner: g.felt for g in groups.prunable() if g.felt and widths[g.owner] < g.width}
-    return Plan(lines, widths, before, after, felt if inherits else {})
+    inexact = {g.owner: g.inexact for g in groups.prunable() if g.inexact and widths[g.owner] < g.width}
+    return Plan(lines, widths, before, after, inexact if inherits else {})
 
 
 def assumed_densities(groups, density, seed=0):
@@ -132,7 +132,7 @@ def _groups_of_layers(groups):
     found = {}
     for call in groups.trace.calls:
         channels = groups.channels.get(id(call.outputs[0]))
-        own = () if channels is None else channels[channels != GIVEN]
+        own = () if channels is None else channels[channels != FIXED_WIDTH]
         if len(own) and len(which := np.unique(groups.of(own))) == 1:
             found.setdefault(call.name, groups.groups[which[0]])
     return found
