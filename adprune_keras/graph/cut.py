@@ -83,7 +83,7 @@ class Cut:
         )
 
 
-def densest(groups, widths, densities, inherits=True):
+def densest_cut(groups, widths, densities, inherits=True):
     """Return the `Cut` that a prune makes, whose densest channels stay.
 
     Args:

@@ -16,7 +16,7 @@ from adprune_keras.backup.callback import Backup
 from adprune_keras.counting.count import cost, cost_after
 from adprune_keras.counting.reductions import ops_reduction
 from adprune_keras.graph.choices import Shortcuts, Weights
-from adprune_keras.graph.cut import densest
+from adprune_keras.graph.cut import densest_cut
 from adprune_keras.graph.groups import find_groups
 from adprune_keras.graph.rebuild import rebuild
 from adprune_keras.live.exchange import Net, current_net, swap
@@ -432,7 +432,7 @@ class ADPrune(keras.callbacks.Callback):
         return within_budget(widths, wanted, reduction, self.pruning.target, multiples)
 
     def _cost_after(self, groups, widths, densities):
-        return cost_after(densest(groups, widths, densities, self.pruning.weights == "inherit"))
+        return cost_after(densest_cut(groups, widths, densities, self.pruning.weights == "inherit"))
 
     def _open_entry(self, done, seconds):
         counted = self._baseline

@@ -6,7 +6,7 @@ import numpy as np
 
 from adprune_keras.counting.count import cost, cost_after
 from adprune_keras.counting.counts import Cost
-from adprune_keras.graph.cut import densest
+from adprune_keras.graph.cut import densest_cut
 from adprune_keras.graph.groups import find_groups
 from adprune_keras.graph.walk import FIXED_WIDTH
 
@@ -80,7 +80,7 @@ def plan(model, prune, densities, groups=None):
     inherits = prune.pruning.weights == "inherit"
     before = cost(model, groups)
     widths, _ = prune._next_widths(groups, densities, before)
-    after = cost_after(densest(groups, widths, densities, inherits))
+    after = cost_after(densest_cut(groups, widths, densities, inherits))
     reasons = {g.owner: _stays(g, widths, prune.rule) for g in groups.groups}
     group_of = _groups_of_layers(groups)
     old, lines = iter(before.rows), []
