@@ -73,13 +73,13 @@ def examine(name):
             notes[f"stays: {unnamed(group.fixed)}"] += 1
         elif not group.relus:
             notes["stays: no ReLU follows it"] += 1
-        elif group.felt:
-            notes[f"not exact when inherited: {unnamed(group.felt)}"] += 1
+        elif group.inexact:
+            notes[f"not exact when inherited: {unnamed(group.inexact)}"] += 1
     row = [name, str(len(groups.groups)), str(len(prunable)), macs(model)]
     if not prunable:
         return [*row, "-", f"{found:.1f} + -", "-", "-"], notes
 
-    exact = [g for g in prunable if not g.felt]
+    exact = [g for g in prunable if not g.inexact]
     densities = {g.owner: rng.permutation(np.linspace(0, 1, g.width)) for g in groups.groups}
     widths = next_widths(
         {g.owner: g.width for g in exact},

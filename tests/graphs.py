@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers, ops
 
 from adprune_keras.graph.copy import StandIn, StandIns, is_nested
-from adprune_keras.graph.walk import GIVEN
+from adprune_keras.graph.walk import FIXED_WIDTH
 
 
 class Generator:
@@ -253,7 +253,7 @@ def random_cut(groups, rng, exact=True):
     """Random new widths and random densities for the prunable groups (those that are exact)."""
     widths, densities = {}, {}
     for g in groups.prunable():
-        if not (exact and g.felt) and rng.random() < 0.8:
+        if not (exact and g.inexact) and rng.random() < 0.8:
             widths[g.owner] = int(rng.integers(1, g.width // g.parts + 1)) * g.parts
         densities[g.owner] = rng.random(g.width)
     return widths, densities
@@ -272,14 +272,14 @@ class _Mask(keras.Operation):
 
 
 def silenced(model, groups, kept):
-    """The dense network with the channels that go zeroed at each ReLU that speaks for them."""
+    """The dense network with the channels that go zeroed at each ReLU that follows them."""
     stays = np.ones(sum(g.width for g in groups.groups) + 1, bool)
     for group in groups.groups:
         if group.owner in kept:
             stays[group.start : group.start + group.width] = np.isin(
                 np.arange(group.width), kept[group.owner]
             )
-    assert GIVEN == -1  # the last entry
+    assert FIXED_WIDTH == -1  # the last entry
     masks = {}
     for place in groups.relus:
         if place.channels is not None:

@@ -102,7 +102,7 @@ def test_total_weighs_layers_by_their_activations():
     assert density.total == (10 + 0 + 4) / (20 + 8 + 4)
 
 
-def test_relu_on_joined_channels_speaks_for_each_layer():
+def test_relu_on_joined_channels_counts_for_each_layer():
     """A ReLU on a concatenation of two maps, one of them seen by a second ReLU as well."""
     inputs = keras.Input((1, 2, 1))
 

@@ -22,7 +22,7 @@ def test_outputs_keep_their_width():
     assert groups["conv1"].fixed is None
 
 
-def test_which_relu_speaks():
+def test_which_relu_follows():
     groups = {g.owner: g.relus for g in find_groups(plain_cnn()).groups}
     assert groups == {"conv1": ["relu1"], "conv2": ["conv2"], "hidden": ["hidden"], "out": []}
 
@@ -93,7 +93,7 @@ def test_gate_follows_the_map_that_it_scales():
     }
 
 
-def test_preactivation_relu_speaks_for_the_channels_it_reads():
+def test_preactivation_relu_follows_the_channels_it_reads():
     inputs = keras.Input((8, 8, 3))
     x = stem = layers.Conv2D(4, 3, padding="same", name="stem")(inputs)
     x = layers.BatchNormalization()(x)
@@ -175,7 +175,7 @@ def test_is_relu(op, expected):
     assert is_relu(op) is expected
 
 
-def test_raw_relu_op_speaks():
+def test_raw_relu_op_is_followed():
     inputs = keras.Input((8, 8, 3))
     x = keras.ops.relu(layers.Conv2D(4, 3, name="conv")(inputs))
     model = keras.Model(inputs, layers.Dense(2)(layers.GlobalMaxPooling2D()(x)))

@@ -78,7 +78,7 @@ def test_factories(network, shortcuts):
     rng = np.random.default_rng(0)
     scramble(model, rng)
     groups = find_groups(model, shortcuts)
-    assert not any(g.felt for g in groups.groups)
+    assert not any(g.inexact for g in groups.groups)
     widths, densities = random_cut(groups, rng)
     kept = choose(groups, widths, densities)
     x = rng.normal(size=(4, 16, 16, 3)).astype("float32")

@@ -49,8 +49,8 @@ ARGUMENTS = {
     for kind, rank, end in [("Conv", n, e) for n in (1, 2, 3) for e in ("", "Transpose")]
     + [("SeparableConv", n, "") for n in (1, 2)]
 }
-# Where a channel's removal is felt although its ReLU gives zero, inherited weights are not exact.
-FELT = {"BatchNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization"}
+# A layer that reads a channel where it is not zero although its ReLU is: inherited weights are inexact.
+INEXACT = {"BatchNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization"}
 MERGES = {"Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract"}
 
 
@@ -80,7 +80,7 @@ def test_layer(name):
     groups = find_groups(model)
     group = next(g for g in groups.groups if "before" in g.producers)
     assert group.fixed is None
-    assert bool(group.felt) == (name in FELT)
+    assert bool(group.inexact) == (name in INEXACT)
     rng = np.random.default_rng(1)
     widths, densities = random_cut(groups, rng)
     widths[group.owner] = WIDTH // 2
@@ -91,7 +91,7 @@ def test_layer(name):
     masked = silenced(model, groups, choose(groups, widths, densities))(x, training=False)
     expected = keras.ops.convert_to_numpy(masked)
     assert found.shape == expected.shape
-    assert np.allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max()) != (name in FELT)
+    assert np.allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max()) != (name in INEXACT)
 
 
 def test_documentation_names_just_these_layers():
@@ -101,7 +101,7 @@ def test_documentation_names_just_these_layers():
     named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     assert sorted(named) == sorted(KNOWN_LAYERS)
     not_exact = [line for line in table.splitlines() if "not exact" in line]
-    assert {name for line in not_exact for name in re.findall(r"`(\w+)`", line.split("|")[1])} == FELT
+    assert {name for line in not_exact for name in re.findall(r"`(\w+)`", line.split("|")[1])} == INEXACT
 
 
 def test_channels_first_is_followed():

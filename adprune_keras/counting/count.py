@@ -1,5 +1,6 @@
 """Count what a network costs, layer by layer, before or after a cut."""
 
+from dataclasses import replace
 from math import prod
 
 import keras
@@ -50,52 +51,54 @@ def cost_after(cut):
     """
     trace = cut.groups.trace
     consumers, makers = trace.consumers(), trace.makers()
-    rows, weighed = [], set()
+    rows, stored = [], set()
     for call in trace.calls:
-        op = call.op
-        weights = [(w.name, prod(cut.shape(call.name, w))) for w in getattr(op, "weights", ())]
-        kernels = sum(size for name, size in weights if name.endswith("kernel"))
-        others = sum(size for name, size in weights if not name.endswith("kernel"))
-        macs = 0
-        if isinstance(op, layers.Dense) or _is_convolution(op):
+        if getattr(call.op, "weights", ()) and not _is_folded(call, makers, consumers):
             readers = consumers.get(id(call.outputs[0]), ())
-            if len(readers) == 1 and isinstance(readers[0].op, layers.BatchNormalization):
-                others = _width(call, cut)
-            macs = kernels * _places(call)
-        elif isinstance(op, layers.BatchNormalization):
-            before = makers.get(id(call.inputs[0]))
-            if (
-                before is not None
-                and (isinstance(before.op, layers.Dense) or _is_convolution(before.op))
-                and len(consumers[id(call.inputs[0])]) == 1
-            ):
-                weights = ()  # folded
-            else:
-                others = 2 * _width(call, cut)
-        elif type(op) not in _WITHOUT_KERNEL and any(
-            len(w.shape) > 1 for w in getattr(op, "weights", ())
-        ):
-            raise ValueError(
-                f"This version cannot count layer '{call.name}' ({type(op).__name__}): it knows the "
-                "MACs of convolutions and of Dense layers."
-            )
-        if weights:
-            again = call.name in weighed  # a shared layer computes at each call and is stored once
-            rows.append(
-                Row(
-                    call.name,
-                    type(op).__name__,
-                    _width(call, cut),
-                    tuple(call.outputs[0].shape[1:]),
-                    macs,
-                    0 if again else kernels,
-                    0 if again else others,
-                    owns_width=_is_convolution(op) and call.name in cut.groups.paper_owners,
-                )
-            )
-            weighed.add(call.name)
+            row = _row(call, cut, readers)
+            if call.name in stored:  # a shared layer computes at each call and is stored once
+                row = replace(row, params=0, bias=0)
+            rows.append(row)
+            stored.add(call.name)
         rows += _projections(call, cut)
     return Cost(tuple(rows))
+
+
+def _row(call, cut, readers):
+    """Count one call of a layer with weights; `readers` are the calls that read its output."""
+    op, macs = call.op, 0
+    sizes = [(w.name, prod(cut.shape(call.name, w))) for w in op.weights]
+    kernels = sum(size for name, size in sizes if name.endswith("kernel"))
+    others = sum(size for name, size in sizes if not name.endswith("kernel"))
+    if _has_kernel(op):
+        macs = kernels * _places(call)
+        if len(readers) == 1 and isinstance(readers[0].op, layers.BatchNormalization):
+            others = _width(call, cut)  # the bias that it gets from the BN
+    elif isinstance(op, layers.BatchNormalization):
+        others = 2 * _width(call, cut)
+    elif type(op) not in _WITHOUT_KERNEL and any(len(w.shape) > 1 for w in op.weights):
+        raise ValueError(
+            f"This version cannot count layer '{call.name}' ({type(op).__name__}): it knows the "
+            "MACs of convolutions and of Dense layers."
+        )
+    return Row(
+        call.name,
+        type(op).__name__,
+        _width(call, cut),
+        tuple(call.outputs[0].shape[1:]),
+        macs,
+        kernels,
+        others,
+        owns_width=_is_convolution(op) and call.name in cut.groups.paper_owners,
+    )
+
+
+def _is_folded(call, makers, consumers):
+    """True for a BatchNormalization that ships as part of the layer before it."""
+    if not isinstance(call.op, layers.BatchNormalization):
+        return False
+    before = makers.get(id(call.inputs[0]))
+    return before is not None and _has_kernel(before.op) and len(consumers[id(call.inputs[0])]) == 1
 
 
 def _projections(call, cut):
@@ -110,6 +113,10 @@ def _projections(call, cut):
             name = call.name.removesuffix("_add") + PROJECTION.format("")
             rows.append(Row(name, "Projection", width, shape, kernel * places, kernel, width, False))
     return rows
+
+
+def _has_kernel(op):
+    return isinstance(op, layers.Dense) or _is_convolution(op)
 
 
 def _is_convolution(op):

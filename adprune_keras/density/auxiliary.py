@@ -15,7 +15,7 @@ from keras import ops
 from adprune_keras.density.numbers import Part
 from adprune_keras.graph.copy import StandIn, StandIns, is_nested
 from adprune_keras.graph.groups import find_groups
-from adprune_keras.graph.walk import GIVEN
+from adprune_keras.graph.walk import FIXED_WIDTH
 
 
 class Positives(keras.Operation):
@@ -127,11 +127,11 @@ class Measured(StandIns):
 def _part(place, groups, places):
     shape = groups.trace.calls[place.call].outputs[0].shape
     stride = _stride([n for i, n in enumerate(shape) if i not in (0, place.axis)], places)
-    if place.channels is None or (place.channels == GIVEN).all():
+    if place.channels is None or (place.channels == FIXED_WIDTH).all():
         width = shape[place.axis]
         everything = np.arange(width)
         return Part(place.name, width, {place.name: (everything, everything, width)}, stride)
-    owners, own = {}, np.flatnonzero(place.channels != GIVEN)
+    owners, own = {}, np.flatnonzero(place.channels != FIXED_WIDTH)
     numbers = place.channels[own]
     indices = groups.of(numbers)
     for n in np.unique(indices):

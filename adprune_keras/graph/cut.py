@@ -4,7 +4,7 @@ import operator
 
 import numpy as np
 
-from adprune_keras.graph.walk import GIVEN
+from adprune_keras.graph.walk import FIXED_WIDTH
 
 
 class Cut:
@@ -25,7 +25,7 @@ class Cut:
         self.widths = _check(groups, widths)
         self._stays = None
         if kept is not None:
-            self._stays = np.ones(sum(g.width for g in groups.groups) + 1, bool)  # the last: GIVEN
+            self._stays = np.ones(sum(g.width for g in groups.groups) + 1, bool)  # the last: FIXED_WIDTH
             for group in groups.groups:
                 if group.owner in kept:
                     stays = np.isin(np.arange(group.width), kept[group.owner])
@@ -37,8 +37,8 @@ class Cut:
         return self._stays is not None
 
     def size(self, channels):
-        """Return how many there will be of these channels (numbers, `GIVEN` ones included)."""
-        own = channels[channels != GIVEN]
+        """Return how many there will be of these channels (numbers, those of fixed width included)."""
+        own = channels[channels != FIXED_WIDTH]
         size = len(channels) - len(own)
         counts = np.bincount(self.groups.of(own)) if len(own) else ()
         for group, count in zip(self.groups.groups, counts, strict=False):
@@ -83,7 +83,7 @@ class Cut:
         )
 
 
-def densest(groups, widths, densities, inherits=True):
+def densest_cut(groups, widths, densities, inherits=True):
     """Return the `Cut` that a prune makes, whose densest channels stay.
 
     Args:

@@ -10,7 +10,7 @@ _UNKNOWN = "is not a layer whose channels pruning can follow"
 
 
 def follow(trace, shortcuts):
-    """Follow every channel through a `Trace`; return the finished `Walk`."""
+    """Follow every channel through a `Trace` and return the finished `Walk`."""
     walk = Walk(trace, shortcuts)
     for index, call in enumerate(trace.calls):
         out = _step(walk, call)

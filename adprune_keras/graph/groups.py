@@ -1,8 +1,8 @@
-"""Which layers of a graph share channels, which ReLU speaks for them, and what ties them together.
+"""Which layers of a graph share channels, which ReLU follows them, and what ties them together.
 
-`channels.py` follows every channel through the graph. Here channels that the same layers make are put
-together: a group is one set of channels, so it has one width. A group that touches something unknown
-keeps its width, with the reason; nothing is guessed.
+`follow` follows every channel through the graph. Here the channels that the same layers make become a
+group. A group is one set of channels, so it has one width. A group that touches something unknown
+keeps its width, and says why; nothing is guessed.
 """
 
 import re
@@ -17,7 +17,7 @@ import numpy as np
 from adprune_keras.graph.choices import SHORTCUTS, Shortcuts
 from adprune_keras.graph.follow import follow
 from adprune_keras.graph.trace import Trace, trace
-from adprune_keras.graph.walk import GIVEN
+from adprune_keras.graph.walk import FIXED_WIDTH
 
 # A projection that `rebuild` inserts; where the branches of an Add tie in depth it is not the owner.
 PROJECTION = "_shortcut{}_conv"
@@ -35,8 +35,8 @@ class Group:
         producers: names of all layers that make these channels. Those beside the owner follow it.
         relus: names of the operations whose ReLU output has these channels.
         fixed: `None`, or the reason why the width must stay.
-        felt: `None`, or the reason why a channel's removal is felt even where its ReLU gives zero:
-            inherited weights are then not exact.
+        inexact: `None`, or the reason why inherited weights are not exact: a layer reads the channels
+            where they are not zero although their ReLU gives zero.
         parts: int, equal parts that the channels keep (a grouped convolution, GroupNormalization): the
             width is a multiple of it.
         start: int, number of the first channel: those of a group are numbered in a row.
@@ -47,7 +47,7 @@ class Group:
     producers: list
     relus: list = field(default_factory=list)
     fixed: str | None = None
-    felt: str | None = None
+    inexact: str | None = None
     parts: int = 1
     start: int = 0
 
@@ -69,8 +69,8 @@ class Groups:
     Attributes:
         groups: list of `Group` in graph order.
         relus: list of `Place`, one a ReLU call, in graph order, those of fixed groups included.
-        sums: `{name of an Add: channels.Sum}` for those with shortcuts that may need a projection.
-        weights: `{(layer name, weight name): channels.Weight}`.
+        sums: `{name of an Add: walk.Sum}` for those with shortcuts that may need a projection.
+        weights: `{(layer name, weight name): walk.Weight}`.
         settings: `{layer name: {key of its config: channels whose number the setting is}}`.
         channels: `{id(tensor): channels of the tensor}` in the trace, where they can be followed.
         inputs: `{name of a nested model: (axis, channels) or `None` of each of its inputs}`.
@@ -89,7 +89,7 @@ class Groups:
     shortcuts: str
 
     def prunable(self):
-        """Return the groups that pruning may resize: a ReLU speaks for them, nothing fixes them."""
+        """Return the groups that pruning may resize: a ReLU follows them, and nothing fixes them."""
         return [g for g in self.groups if g.relus and g.fixed is None]
 
     def widths(self):
@@ -108,7 +108,7 @@ class Groups:
         return {g.owner for g in _group(follow(self.trace, "project"), self.trace)[0]}
 
     def of(self, channels):
-        """Return the group's index for each channel number; the given ones have no meaning."""
+        """Return the group's index for each channel number; no meaning for `FIXED_WIDTH`."""
         starts = [g.start for g in self.groups]
         return np.searchsorted(starts, channels, side="right") - 1
 
@@ -117,7 +117,7 @@ def layer_widths(model: keras.Model, shortcuts: Shortcuts = "project") -> dict[s
     """Return `{layer name: width}` of every layer that pruning may resize, in graph order.
 
     For the factories these are the widths of the paper's Table I. A layer is listed when a ReLU
-    speaks for its output channels; the layers at the model's outputs never are.
+    follows its output channels. The layers at the model's outputs never are.
 
     Args:
         model: Functional or built Sequential `keras.Model`.
@@ -213,20 +213,22 @@ def _group(walk, traced):
         place.update({root: start + k for k, root in enumerate(members)})
         start += group.width
     number = [place[root] for root in roots.tolist()]
-    return [group for *_, group, _ in found], np.array([*number, GIVEN])  # number[GIVEN] is GIVEN
+    return [group for *_, group, _ in found], np.array(
+        [*number, FIXED_WIDTH]
+    )  # number[FIXED_WIDTH] is FIXED_WIDTH
 
 
 def _describe(found, walk, number):
-    """Enter into each group its ReLUs, why it must stay, who feels it, and its equal parts."""
+    """Enter into each group its ReLUs, why it must stay, why it is inexact, and its equal parts."""
 
     def groups_of(ids):
-        kept = ids[ids != GIVEN] if ids is not None else np.array([], int)
+        kept = ids[ids != FIXED_WIDTH] if ids is not None else np.array([], int)
         return [found.groups[n] for n in np.unique(found.of(number[kept]))] if len(kept) else []
 
     for (_, c), place in zip(walk.relus, found.relus, strict=True):
         for group in groups_of(c.ids):
             group.relus.append(place.name)
-    for what, reasons in (("fixed", walk.fixed), ("felt", walk.felt)):
+    for what, reasons in (("fixed", walk.fixed), ("inexact", walk.inexact)):
         touched, first = np.unique(found.of(number[list(reasons)]), return_index=True)
         for n, at in zip(touched, first, strict=True):
             setattr(found.groups[n], what, list(reasons.values())[at])

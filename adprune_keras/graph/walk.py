@@ -1,12 +1,13 @@
 """How channels run through a graph: what each kind of layer makes of the channels that it reads.
 
 Every channel that a convolution or Dense layer makes gets an id. A tensor's channels are the ids along
-one of its axes; -1 stands for a channel whose width is given (the image's, or past a layer that is
-not known here). Layers that need the same channels in two places tie their ids. What a layer's rule
-says is enough to cut the layer: which of its settings and which axes of its weights follow which ids.
+one of its axes. `FIXED_WIDTH` stands for a channel that cannot be removed: one of the image's, or one
+behind a layer that is not known here. Layers that need the same channels in two places tie their ids.
+The rules bind settings and weights of layers to ids: that is enough to cut a layer.
 
-Beside the ids each channel is `silent` or not: zero wherever the ReLU that speaks for it gives zero.
-Where a layer that mixes channels reads one that is not, removing the channel is felt there.
+A channel is `zero_when_removed` where it is zero wherever its ReLU gives zero. Removing such a channel
+changes nothing but what the ReLU lets through. A layer that mixes channels may read one that is not:
+then its group is inexact, as removing the channel also takes away what the layer read there.
 """
 
 from collections import Counter
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-GIVEN = -1
+FIXED_WIDTH = -1  # the id of every channel that cannot be removed
 
 
 @dataclass(frozen=True)
@@ -24,20 +25,20 @@ class Channels:
     Attributes:
         axis: int, their axis; `None` where the tensor has none that can be followed.
         ids: int array, the id of each channel along the axis, or `None`.
-        silent: bool array, see the module's docstring, or `None`.
+        zero_when_removed: bool array, see the module's docstring, or `None`.
         upstream: int, the bits of all producers that the tensor depends on.
         depth: int, producers on the longest path to here.
     """
 
     axis: int | None = None
     ids: np.ndarray | None = None
-    silent: np.ndarray | None = None
+    zero_when_removed: np.ndarray | None = None
     upstream: int = 0
     depth: int = 0
 
-    def heard(self):
-        """The same channels after something that turns zeros into other values."""
-        return replace(self, silent=np.zeros(len(self.ids), bool)) if self.known else self
+    def not_zero_when_removed(self):
+        """Return the same channels behind a layer that turns zeros into other values."""
+        return replace(self, zero_when_removed=np.zeros(len(self.ids), bool)) if self.known else self
 
     @property
     def known(self):
@@ -53,17 +54,17 @@ class Block:
     start: int
     width: int
     depth: int
-    gate: bool = False  # a factor broadcast over a map: it follows the width of the map
+    gate: bool = False  # a factor broadcast over a map, which has the width of the map
 
 
 @dataclass(frozen=True)
 class Weight:
-    """Which ids the axes of one weight follow.
+    """Which ids the axes of one weight are bound to.
 
     Attributes:
         axes: `{axis: ids}`; other axes keep their size.
-        blocks: int, groups of a grouped convolution: axis -2 holds one of this many equal parts of
-            its ids, in turn for each part of axis -1.
+        blocks: int, groups of a grouped convolution. Axis -1 has this many equal parts. For each of
+            them axis -2 holds one equal part of its ids.
     """
 
     axes: dict
@@ -89,13 +90,13 @@ SOMEWHERE_ELSE = "reads the channels along another axis"
 
 
 class Walk:
-    """What one pass over a model's calls finds out; `rules.py` says what each call means for it.
+    """What one pass over a model's calls finds out; the rules say what each call means for it.
 
     Attributes:
         blocks: list of `Block`; the n-th producer has bit n.
         parent: list, the union-find forest over ids.
         fixed: `{id: reason}`, channels that must stay.
-        felt: `{id: reason}`, channels whose removal some layer feels although a ReLU gives zero.
+        inexact: `{id: reason}`, channels that some layer reads where they are not `zero_when_removed`.
         parts: list of (ids, count, reason): ids of which equal parts must stay alike in number.
         relus: list of (index of the call, `Channels` of its output).
         sums: `{call name: Sum}`.
@@ -107,7 +108,7 @@ class Walk:
 
     def __init__(self, trace, shortcuts):
         self.project = shortcuts == "project"
-        self.blocks, self.parent, self.fixed, self.felt = [], [], {}, {}
+        self.blocks, self.parent, self.fixed, self.inexact = [], [], {}, {}
         self.parts, self.relus, self.sums, self.weights, self.settings = [], [], {}, {}, {}
         self.at = {id(t): Channels() for t in trace.inputs}
         self._made, self._joined, self._joined_parent = {}, [], []  # of blocks, tied ones together
@@ -122,7 +123,7 @@ class Walk:
         return i
 
     def opaque(self, call):
-        """Return the channels of an output that cannot be followed."""
+        """Return the channels of an output whose channels cannot be followed."""
         inputs = [self.at[id(t)] for t in call.inputs]
         upstream = 0
         for c in inputs:
@@ -136,14 +137,14 @@ class Walk:
         return self.opaque(call)
 
     def fix(self, ids, reason):
-        """Say that these channels must stay, and why; the first reason counts."""
-        for i in set(ids.tolist()) - {GIVEN} if ids is not None else ():
+        """Note that these channels must stay, and why; the first reason counts."""
+        for i in set(ids.tolist()) - {FIXED_WIDTH} if ids is not None else ():
             self.fixed.setdefault(i, reason)
 
     def tie(self, ids, others, reason):
         """Make two runs of ids the same channels, one by one."""
         for i, j in zip(ids.tolist(), others.tolist(), strict=True):
-            if GIVEN in (i, j):
+            if FIXED_WIDTH in (i, j):
                 self.fix(np.array([i, j]), reason)
             else:
                 low, high = sorted((self.root(i), self.root(j)))
@@ -159,21 +160,21 @@ class Walk:
             block = self._joined_parent[block]
         return block
 
-    def feel(self, call, ids, silent):
-        """Say that a call reads channels that may not be zero where their ReLU says so."""
+    def mark_inexact(self, call, ids, zero_when_removed):
+        """Note that a call reads channels, some of which are not zero where their ReLU is."""
         reason = f"{called(call)} reads its channels where no ReLU has the last word"
-        for i in ids[~silent].tolist():
-            if i != GIVEN:
-                self.felt.setdefault(i, reason)
+        for i in ids[~zero_when_removed].tolist():
+            if i != FIXED_WIDTH:
+                self.inexact.setdefault(i, reason)
 
-    def weigh(self, call, weight, axes, blocks=1):
-        """Say which ids the axes of a weight follow; a layer called again must find them alike."""
+    def bind_weight(self, call, weight, axes, blocks=1):
+        """Bind the axes of a weight to ids; a layer that is called again ties them to the new ones."""
         before = self.weights.setdefault((call.name, weight), Weight(axes, blocks))
         for axis, ids in axes.items():
             self._again(call, before.axes[axis], ids)
 
-    def count(self, call, key, ids):
-        """Say which ids a setting of a layer counts."""
+    def bind_setting(self, call, key, ids):
+        """Bind a setting of a layer to the ids whose number it is."""
         self._again(call, self.settings.setdefault(call.name, {}).setdefault(key, ids), ids)
 
     def _again(self, call, before, ids):
@@ -183,14 +184,14 @@ class Walk:
     # Layers that make channels.
 
     def read(self, call, c, axis):
-        """Return the ids that a mixing layer reads along `axis`; `GIVEN` where that cannot be said."""
+        """Return the ids that a mixing layer reads along `axis`; `FIXED_WIDTH` where none are known."""
         size = call.inputs[0].shape[axis]
         if not c.known:
-            return np.full(size, GIVEN)
+            return np.full(size, FIXED_WIDTH)
         if c.axis != axis:
             self.fix(c.ids, f"{called(call)} {SOMEWHERE_ELSE}")
-            return np.full(size, GIVEN)
-        self.feel(call, c.ids, c.silent)
+            return np.full(size, FIXED_WIDTH)
+        self.mark_inexact(call, c.ids, c.zero_when_removed)
         return c.ids
 
     def make(self, call, c, axis, width, key):
@@ -205,7 +206,7 @@ class Walk:
             self.parent.extend(range(block.start, block.start + width))
         block.depth = max(block.depth, c.depth + 1)
         ids = np.arange(block.start, block.start + width)
-        self.count(call, key, ids)
+        self.bind_setting(call, key, ids)
         bit = 1 << self.blocks.index(block)
         return Channels(axis, ids, np.zeros(width, bool), c.upstream | bit, block.depth)
 
@@ -219,14 +220,14 @@ class Walk:
     def blocks_of(self, ids):
         """Return the indices of the blocks that have a channel among `ids`."""
         starts = [block.start for block in self.blocks]
-        return set((np.searchsorted(starts, ids[ids != GIVEN], side="right") - 1).tolist())
+        return set((np.searchsorted(starts, ids[ids != FIXED_WIDTH], side="right") - 1).tolist())
 
     def same(self, x, other):
         """True where two tensors have the same channels in the same order."""
         if not (x.known and other.known and len(x.ids) == len(other.ids)):
             return False
         return all(
-            i == j or (GIVEN not in (i, j) and self.root(i) == self.root(j))
+            i == j or (FIXED_WIDTH not in (i, j) and self.root(i) == self.root(j))
             for i, j in zip(x.ids.tolist(), other.ids.tolist(), strict=True)
         )
 

@@ -49,9 +49,9 @@ def warn_of_layers(groups, rule, weights):
     if stay:
         reasons = "; ".join(f"'{g.owner}': {g.fixed}" for g in stay)
         warnings.warn(f"These layers keep their width. {reasons}.", stacklevel=3)
-    felt = [g for g in groups.prunable() if g.felt and rule.covers(g.owner)]
-    if felt and weights == "inherit":
-        reasons = "; ".join(f"'{g.owner}': {g.felt}" for g in felt)
+    inexact = [g for g in groups.prunable() if g.inexact and rule.covers(g.owner)]
+    if inexact and weights == "inherit":
+        reasons = "; ".join(f"'{g.owner}': {g.inexact}" for g in inexact)
         warnings.warn(f"Inherited weights are not exact for these layers. {reasons}.", stacklevel=3)
 
 

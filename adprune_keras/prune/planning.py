@@ -8,9 +8,9 @@ import numpy as np
 from adprune_keras.counting.count import cost, cost_after
 from adprune_keras.counting.counts import Cost
 from adprune_keras.counting.reductions import ops_reduction
-from adprune_keras.graph.cut import choose, densest
+from adprune_keras.graph.cut import choose, densest_cut
 from adprune_keras.graph.groups import find_groups
-from adprune_keras.graph.walk import GIVEN
+from adprune_keras.graph.walk import FIXED_WIDTH
 from adprune_keras.prune.checks import check_prunable
 from adprune_keras.prune.schedule import KEEP, PRUNE
 from adprune_keras.prune.state import Step
@@ -31,8 +31,8 @@ class Line:
         params: likewise, those of the deployed count.
         owner: name of the layer that owns its width (itself, or that of its group), or `None` where its
             channels are no group's.
-        relus: names of the ReLUs that speak for its width.
-        density: float, AE, or `None` where no ReLU speaks.
+        relus: names of the ReLUs that follow its channels.
+        density: float, AE, or `None` where no ReLU follows.
         stays: `None`, or the reason why its width stays.
     """
 
@@ -109,8 +109,8 @@ def plan(model, prune, densities, groups=None):
                 reasons[group.owner] if group else None,
             )
         )
-    felt = {g.owner: g.felt for g in groups.prunable() if g.felt and widths[g.owner] < g.width}
-    return Plan(lines, widths, before, after, felt if pruning.weights == "inherit" else {})
+    inexact = {g.owner: g.inexact for g in groups.prunable() if g.inexact and widths[g.owner] < g.width}
+    return Plan(lines, widths, before, after, inexact if pruning.weights == "inherit" else {})
 
 
 def next_step(decision, groups, density, prune, baseline):
@@ -158,7 +158,7 @@ def _new_widths(groups, densities, pruning, rule, baseline):
 
 
 def _cost_after(groups, widths, densities, pruning):
-    return cost_after(densest(groups, widths, densities, pruning.weights == "inherit"))
+    return cost_after(densest_cut(groups, widths, densities, pruning.weights == "inherit"))
 
 
 def kept_channels(groups, widths, densities):
@@ -205,7 +205,7 @@ def _groups_of_layers(groups):
     found = {}
     for call in groups.trace.calls:
         channels = groups.channels.get(id(call.outputs[0]))
-        own = () if channels is None else channels[channels != GIVEN]
+        own = () if channels is None else channels[channels != FIXED_WIDTH]
         if len(own) and len(which := np.unique(groups.of(own))) == 1:
             found.setdefault(call.name, groups.groups[which[0]])
     return found

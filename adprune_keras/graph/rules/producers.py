@@ -6,10 +6,10 @@ from adprune_keras.graph.walk import called
 
 
 def _produce(walk, call, c, key, kernels, parts=1):
-    """Any layer that mixes the channels it reads and makes new ones.
+    """Follow any layer that mixes the channels it reads and makes new ones.
 
-    `kernels(ids read, ids made)` says which axes of which weight follow them; `key` is the width in the
-    layer's config, and `parts` the groups of a grouped convolution.
+    `kernels(ids read, ids made)` returns the axes of each weight that are bound to them. `key` is the
+    width in the layer's config, and `parts` are the groups of a grouped convolution.
     """
     axis = channel_axis(call.op, call.inputs[0])
     ids = walk.read(call, c, axis)
@@ -17,13 +17,13 @@ def _produce(walk, call, c, key, kernels, parts=1):
     if parts > 1:
         walk.parts += [(run, parts, called(call)) for run in (out.ids, ids)]
     for name, axes in kernels(ids, out.ids).items():
-        walk.weigh(call, name, axes, parts)
-    walk.weigh(call, "bias", {0: out.ids})
+        walk.bind_weight(call, name, axes, parts)
+    walk.bind_weight(call, "bias", {0: out.ids})
     return activate(walk, call, out)
 
 
 def convolution(walk, call, c):
-    """Conv1D to Conv3D, grouped ones too."""
+    """Follow Conv1D to Conv3D, grouped ones too."""
     op = call.op
     if op.groups > 1 and op.groups == call.inputs[0].shape[channel_axis(op, call.inputs[0])]:
         return depthwise(walk, call, c)
@@ -33,12 +33,12 @@ def convolution(walk, call, c):
 
 
 def transposed(walk, call, c):
-    """Conv1DTranspose to Conv3DTranspose."""
+    """Follow Conv1DTranspose to Conv3DTranspose."""
     return _produce(walk, call, c, "filters", lambda ids, made: {"kernel": {-1: ids, -2: made}})
 
 
 def separable(walk, call, c):
-    """SeparableConv1D and SeparableConv2D."""
+    """Follow SeparableConv1D and SeparableConv2D."""
 
     def kernels(ids, made):
         spread = ids.repeat(call.op.depth_multiplier)
@@ -48,5 +48,5 @@ def separable(walk, call, c):
 
 
 def dense(walk, call, c):
-    """Dense: it reads the last axis."""
+    """Follow Dense, which reads the last axis."""
     return _produce(walk, call, c, "units", lambda ids, made: {"kernel": {0: ids, 1: made}})
