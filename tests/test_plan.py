@@ -93,7 +93,7 @@ def test_a_plan_is_what_resize_builds(settings):
 
 def test_the_two_plans_are_one():
     model = models.VGG11(input_shape=(8, 8, 1), classes=4, widths=[9] * 8)
-    densities = assumed_densities(model, "project", 0.5)
+    densities = assumed_densities(find_groups(model), 0.5)
     for settings in ({}, {"target": 1.5}, {"shortcuts": "couple"}, {"weights": "random"}):
         prune = ADPrune(**settings)
         found, said = plan(model, prune, densities), prune.plan(model, densities)
