@@ -17,10 +17,10 @@ _IDLE = (layers.Identity, layers.ActivityRegularization)
 def inference_model(model, normalization=None):
     """Return a copy of a trained model as it ships.
 
-    The copy is float32 throughout and has no layer that only training uses: one without weights that
-    takes `training` and, for inference, returns what it gets (dropout, noise, augmentation). A softmax
-    at the end is left out: it does not change which class wins, and the logits are what int8 files and
-    numeric checks need. Its input is named `image`. It is compared with the trained model before it is
+    The copy is float32 throughout. It has no layer that only training uses: a layer without weights that
+    takes `training` and returns its input in inference (dropout, noise, augmentation). A softmax at the
+    end is left out: it does not change which class wins, and int8 files and numeric checks need the
+    logits. Its input is named `image`. It is compared with the trained model before it is
     returned.
 
     Args:

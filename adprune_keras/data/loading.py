@@ -19,7 +19,13 @@ from adprune_keras.data.sources.request import Request
 from adprune_keras.files import limits
 
 _FOREVER = 1 << 62  # epochs
-_BATCHES = ("train", "epochs", "steps", "test", "sample")  # what of `Data` is no plain data
+_BATCHES = (
+    "train",
+    "epochs",
+    "steps",
+    "test",
+    "sample",
+)  # the attributes of `Data` that are not plain data
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Data:
     test_examples: int
 
     def scaling(self):
-        """Say how pixels are scaled, for whoever brings a network that was trained elsewhere."""
+        """Say how pixels are scaled, for users of a network that was trained on other data."""
         mean, std = (", ".join(f"{v:.1f}" for v in values) for values in (self.mean, self.std))
         return (
             f"Pixels (0 to 255) are scaled by mean {mean} and deviation {std}. A network that was "
@@ -67,7 +73,7 @@ class Data:
         )
 
     def facts(self):
-        """Return all but the batches, as plain data."""
+        """Return everything but the batches, as plain data."""
         return {k: v for k, v in vars(self).items() if k not in _BATCHES}
 
 
@@ -96,8 +102,8 @@ def load(
             pixels or more, nothing for others.
         image_size: int or `None`: resize images to that many pixels square. Needed where images of a
             set differ in size.
-        train_examples: int or `None`: use the first so many training images.
-        test_examples: int or `None`: likewise for the test images.
+        train_examples: int or `None`: use only that many training images, the first ones.
+        test_examples: int or `None`: use only that many test images, the first ones.
         data_dir: where TensorFlow Datasets has, or puts, its prepared data. Defaults to its own.
         download: bool, let TensorFlow Datasets fetch what is not there. Defaults to `False`.
         seed: int, of the order and the augmentation.

@@ -16,17 +16,17 @@ class Split:
 
     @property
     def shape(self):
-        """The shape (H, W, C) of an image; `None` where images differ."""
+        """Shape (H, W, C) of an image, with `None` where images differ."""
         return tuple(self.images.element_spec[0].shape)
 
     def first(self, examples):
-        """Return the split with only so many images, the first ones; `None` keeps all."""
+        """Return the split with only the first `examples` images; `None` keeps all."""
         if examples is None or examples >= self.examples:
             return self
         return Split(self.images.take(examples), examples)
 
     def resized(self, image_size):
-        """Return the split with square images of that many pixels a side; `None` leaves them."""
+        """Return the split with images of `image_size` pixels square; `None` leaves them as they are."""
         import tensorflow as tf
 
         if not image_size:

@@ -1,4 +1,4 @@
-"""What a source of images is asked for."""
+"""The request that a source of images loads."""
 
 import pathlib
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Request:
-    """A data set by name, with all that some source needs to load it; see `data.load`.
+    """The name of a data set, and the options that some source needs to load it; see `data.load`.
 
     Attributes:
         name: str.
@@ -24,7 +24,7 @@ class Request:
 
     @property
     def path(self):
-        """The name as a path."""
+        """The name, as a path."""
         return path_of(self.name)
 
 
