@@ -24,7 +24,7 @@ def cost(model: keras.Model, groups: Groups | None = None) -> Cost:
     Args:
         model: Functional or built Sequential `keras.Model` whose spatial sizes are known.
         groups: its `Groups`, as `find_groups(model, shortcuts)` returns them; either reading of
-            shortcuts counts the same. `None` (default): they are looked for.
+            shortcuts counts the same. `None` (default): `cost` finds them.
 
     Returns:
         A `Cost`: `.rows`, `.paper.macs`, `.paper.params`, `.deployed.macs`, `.deployed.params`.
@@ -102,7 +102,7 @@ def _is_folded(call, makers, consumers):
 
 
 def _projections(call, cut):
-    """Rows of the 1x1 convolutions that an Add needs once its inputs are cut."""
+    """Return rows for the 1x1 convolutions that an Add needs once its inputs are cut."""
     found = cut.groups.sums.get(call.name)
     rows = []
     for channels in found.inputs if found else ():
@@ -124,14 +124,14 @@ def _is_convolution(op):
 
 
 def _width(call, cut):
-    """Channels of a layer's output after the cut."""
+    """Return the number of channels of a layer's output after the cut."""
     tensor = call.outputs[0]
     channels = cut.groups.channels.get(id(tensor))
     return tensor.shape[channel_axis(call.op, tensor)] if channels is None else cut.size(channels)
 
 
 def _places(call):
-    """Times that each kernel entry is used for one image.
+    """Return how often each kernel entry is used for one image.
 
     A convolution applies its kernel at each output position, a transposed one at each input
     position, a Dense layer along all leading axes.

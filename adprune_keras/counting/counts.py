@@ -4,9 +4,10 @@ One multiply-accumulate is one MAC. For a convolution with N input channels, M o
 kernel k x k and output O x O the paper counts O^2 N k^2 M MACs and N M k^2 parameters (section IV-A).
 
 - **paper**: convolutions that own a width. No projections on shortcuts, no Dense layer, no bias, no BN.
-- **deployed**: what the exported file holds and runs. Every convolution and Dense layer, shortcuts
-  included; parameters are kernels plus one bias per channel wherever a bias or a BN follows, because
-  BN is folded into the layer before it. A BN that has nothing to fold into keeps scale and offset.
+- **deployed**: what the exported file holds and runs. Every convolution and Dense layer is counted,
+  shortcuts included. Parameters are the kernels, and one bias per channel wherever a bias or a BN
+  follows, because BN is folded into the layer before it. A BN that cannot be folded keeps its scale
+  and offset.
 """
 
 from dataclasses import dataclass

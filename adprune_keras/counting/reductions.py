@@ -1,4 +1,4 @@
-"""What a pruned network saves: the paper's metrics on two counts."""
+"""How much a pruned network saves: the paper's metrics, by both ways of counting."""
 
 from collections.abc import Iterable
 
@@ -15,8 +15,8 @@ def ops_reduction(
 
     Args:
         baseline: a `keras.Model` or its `Cost`.
-        pruned: likewise.
-        count: `"paper"` or `"deployed"`; see the module's docstring. Defaults to the paper's.
+        pruned: a `keras.Model` or its `Cost`.
+        count: `"paper"` or `"deployed"`; see `adprune_keras.counting.counts`. Defaults to `"paper"`.
 
     Returns:
         float; above 1 where the pruned network computes less.

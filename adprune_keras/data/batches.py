@@ -8,8 +8,8 @@ _CACHE_BYTES = 4 << 30
 def training_batches(split, batch_size, mean, std, augment, seed, processes, replicas):
     """Return a function from a data set of epochs' numbers to all their batches, and batches an epoch.
 
-    Each epoch is shuffled and augmented by the seed and its number: state inside `tf.data` would start
-    afresh in a new process.
+    Each epoch is shuffled and augmented by the seed and its number, because state inside `tf.data` would
+    be lost in a new process.
     """
     import tensorflow as tf
 
@@ -52,7 +52,7 @@ def fits_on_device(split):
 
 
 def any_epoch(epochs, steps, seed):
-    """One epoch, another one each time."""
+    """Return a data set that is a different epoch each time it is run through."""
     import tensorflow as tf
 
     numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
@@ -71,7 +71,7 @@ def test_batches(split, batch_size, mean, std, processes, replicas):
 
 
 def _shared(batches, examples, batch_size, processes, replicas):
-    """One process's share of every batch: as many images, in as many batches, as the others get."""
+    """Return one process's share of every batch; all processes get equally many images and batches."""
     import tensorflow as tf
 
     many, process = processes

@@ -1,13 +1,12 @@
 """Images from wherever they are, as `tf.data` batches ready for `fit`: the same for every source.
 
-Sources: `digits` (scikit-learn's real handwritten digits, bundled), a `.npz` file in Keras' layout,
-a directory with one folder per class, or any image data set of TensorFlow Datasets by name.
+`sources/registry.py` lists where images come from: scikit-learn's handwritten digits, `.npz` files,
+directories with one folder per class, and TensorFlow Datasets.
 Pixels leave here as float32, scaled per channel to mean 0 and deviation 1 over the training images.
 """
 
 import contextlib
 import math
-import pathlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,16 +14,18 @@ import numpy as np
 from adprune_keras.data import resident
 from adprune_keras.data.batches import any_epoch, fits_on_device, scaled, test_batches, training_batches
 from adprune_keras.data.settings import AUGMENTATIONS
-from adprune_keras.data.sources.digits import digits
-from adprune_keras.data.sources.folders import folders
-from adprune_keras.data.sources.npz import npz
-from adprune_keras.data.sources.tfds import tfds_images
-from adprune_keras.data.split import Split
+from adprune_keras.data.sources.registry import source_of
+from adprune_keras.data.sources.request import Request
 from adprune_keras.files import limits
 
-_STATISTICS_FROM = 10_000  # images; more move a mean or deviation by less than training notices
 _FOREVER = 1 << 62  # epochs
-_BATCHES = ("train", "epochs", "steps", "test", "sample")  # what of `Data` is no plain data
+_BATCHES = (
+    "train",
+    "epochs",
+    "steps",
+    "test",
+    "sample",
+)  # the attributes of `Data` that are not plain data
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,17 @@ class Data:
     """Training and test batches, and what is known of them.
 
     Attributes:
-        train: `tf.data.Dataset` of (float32 images (N, H, W, C), int labels (N,)), shuffled anew
-            each time it is run through, augmented.
-        epochs: function of the number of an epoch: the like, without an end, from that epoch on. On
-            JAX, where all images fit on the one device that trains, a generator that makes its
-            batches there.
-            What an epoch holds follows from the seed and its number alone, so that a run that goes
-            on in a new process sees what it would have seen.
+        train: `tf.data.Dataset` of (float32 images (N, H, W, C), int labels (N,)), augmented, and
+            shuffled in another order each time it is run through.
+        epochs: function that takes the number of an epoch. It returns a data set like `train`, without
+            an end, from that epoch on. On JAX, where all images fit on the one device that trains, it
+            returns a generator that makes its batches there. The content of an epoch depends only on
+            the seed and its number, so a run that resumes in a new process sees the same images.
         steps: int, batches an epoch.
-        test: likewise, in fixed order and untouched but for the scaling.
-        sample: float32 array (1, H, W, C), the first test image as `test` has it. An iteration of `test`
-            that is broken off could leave its cache without an image that cannot be decoded.
+        test: `tf.data.Dataset` like `train`, in fixed order, scaled but not augmented.
+        sample: float32 array (1, H, W, C), the first test image as `test` has it. It is read apart: an
+            iteration of `test` that stops early could leave its cache without an image that cannot be
+            decoded.
         classes: int, number of classes.
         input_shape: (H, W, C).
         mean: tuple of C floats in pixel units (0 to 255), subtracted from each pixel.
@@ -64,7 +65,7 @@ class Data:
     test_examples: int
 
     def scaling(self):
-        """Say how pixels are scaled, for whoever brings a network that was trained elsewhere."""
+        """Say how pixels are scaled, for users of a network that was trained on other data."""
         mean, std = (", ".join(f"{v:.1f}" for v in values) for values in (self.mean, self.std))
         return (
             f"Pixels (0 to 255) are scaled by mean {mean} and deviation {std}. A network that was "
@@ -72,7 +73,7 @@ class Data:
         )
 
     def facts(self):
-        """Return all but the batches, as plain data."""
+        """Return everything but the batches, as plain data."""
         return {k: v for k, v in vars(self).items() if k not in _BATCHES}
 
 
@@ -101,16 +102,17 @@ def load(
             pixels or more, nothing for others.
         image_size: int or `None`: resize images to that many pixels square. Needed where images of a
             set differ in size.
-        train_examples: int or `None`: use the first so many training images.
-        test_examples: int or `None`: likewise for the test images.
+        train_examples: int or `None`: use only that many training images, the first ones.
+        test_examples: int or `None`: use only that many test images, the first ones.
         data_dir: where TensorFlow Datasets has, or puts, its prepared data. Defaults to its own.
         download: bool, let TensorFlow Datasets fetch what is not there. Defaults to `False`.
         seed: int, of the order and the augmentation.
         processes: how many processes train together, and the number of this one, as
-            `devices.processes()` returns them. Each gets its equal share of every batch of `batch_size`;
-            what is left over of a batch (fewer images than processes) nobody gets.
-        replicas: int, devices that each process trains on: each gets equally many images too. A batch
-            with fewer images than devices kills TensorFlow, and Keras on JAX takes no uneven one.
+            `devices.processes()` returns them. Each gets an equal share of every batch of `batch_size`.
+            The remainder (fewer images than processes) is dropped.
+        replicas: int, devices that each process trains on. Each gets equally many images too, as
+            TensorFlow crashes on a batch with fewer images than devices, and Keras on JAX refuses
+            batches that it cannot divide evenly.
 
     Returns:
         A `Data`.
@@ -119,43 +121,26 @@ def load(
         ValueError: unknown or damaged source, labels out of range, fewer than two classes, images of
             mixed sizes, or too large for this machine.
     """
-    import tensorflow as tf
-
-    if augment not in AUGMENTATIONS:
-        raise ValueError(f"`augment` must be one of {AUGMENTATIONS}. Received: augment={augment!r}")
-    for argument, value in (
-        *(("batch_size", batch_size), ("image_size", image_size or 1)),
-        *(("train_examples", train_examples or 1), ("test_examples", test_examples or 1)),
-    ):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{argument}` must be an int of at least 1. Received: {value!r}")
-    path = pathlib.Path(name).expanduser()
-    if name == "digits":
-        train, test, classes = digits()
-    elif path.suffix == ".npz":
-        train, test, classes = npz(path)
-    elif name and path.is_dir():
-        train, test, classes = folders(path, image_size, seed)
-    else:
-        train, test, classes = tfds_images(name, data_dir, download)
-    train, test = _resized(train, image_size), _resized(test, image_size)
-    train, test = _first(train, train_examples), _first(test, test_examples)
-    shape = tuple(train.images.element_spec[0].shape)
-    if None in shape:
-        raise ValueError(
-            f"The images of '{name}' differ in size. Received: image shape {shape}. "
-            "Give `image_size` to resize them all."
-        )
-    _check(name, (train, test), classes, batch_size, processes[0] * replicas)
+    devices = processes[0] * replicas
+    _check_arguments(augment, batch_size, image_size, train_examples, test_examples)
+    request = Request(name, image_size, data_dir, download, seed)
+    train, test, classes = source_of(name).load(request)
+    train = train.resized(image_size).first(train_examples)
+    test = test.resized(image_size).first(test_examples)
+    _check(name, train, test, classes, batch_size, devices)
     with reading(name):
-        mean, std = _statistics(train.images)
+        mean, std = train.statistics()
         sample, _ = next(iter(scaled(test.images.batch(1), mean, std)))
-    augment = _resolve(augment, shape)
+    augment = _resolve(augment, train.shape)
     epochs, steps = training_batches(train, batch_size, mean, std, augment, seed, processes, replicas)
 
     def from_epoch(first):
-        if processes[0] * replicas == 1 and fits_on_device(train):
-            return resident.epochs(*_read(name, train), batch_size, mean, std, augment, seed)(first)
+        import tensorflow as tf
+
+        if devices == 1 and fits_on_device(train):
+            with reading(name):
+                images, labels = train.arrays()
+            return resident.epochs(images, labels, batch_size, mean, std, augment, seed)(first)
         return epochs(tf.data.Dataset.range(first, _FOREVER))
 
     return Data(
@@ -165,7 +150,7 @@ def load(
         test=test_batches(test, batch_size, mean, std, processes, replicas),
         sample=sample.numpy(),
         classes=classes,
-        input_shape=shape,
+        input_shape=train.shape,
         mean=mean,
         std=std,
         train_examples=train.examples,
@@ -175,9 +160,9 @@ def load(
 
 @contextlib.contextmanager
 def reading(name):
-    """Run a block that reads images: one that cannot be decoded is a `ValueError` that names the set.
+    """Run a block that reads images; raise `ValueError` with the set's name if one cannot be decoded.
 
-    Headers are looked at when a set is loaded; what lies behind them shows when it is read.
+    Headers are checked when a set is loaded. Damage behind them shows only when an image is read.
 
     Args:
         name: str, as `load` takes it.
@@ -192,70 +177,50 @@ def reading(name):
         raise ValueError(f"An image cannot be decoded. Received: '{name}': {e.message}") from e
 
 
-def _check(name, splits, classes, batch_size, devices):
-    """Refuse what cannot be trained on, before the first image is read."""
-    train, test = shapes = [tuple(split.images.element_spec[0].shape) for split in splits]
-    if train != test or 0 in train:
+def _check_arguments(augment, batch_size, image_size, train_examples, test_examples):
+    """Refuse arguments that no data set can be loaded with."""
+    if augment not in AUGMENTATIONS:
+        raise ValueError(f"`augment` must be one of {AUGMENTATIONS}. Received: augment={augment!r}")
+    counts = {
+        "batch_size": batch_size,
+        "image_size": image_size or 1,
+        "train_examples": train_examples or 1,
+        "test_examples": test_examples or 1,
+    }
+    for argument, value in counts.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"`{argument}` must be an int of at least 1. Received: {value!r}")
+
+
+def _check(name, train, test, classes, batch_size, devices):
+    """Refuse images that cannot be trained on, before the first one is read."""
+    if None in train.shape:
+        raise ValueError(
+            f"The images of '{name}' differ in size. Received: image shape {train.shape}. "
+            "Give `image_size` to resize them all."
+        )
+    if train.shape != test.shape or 0 in train.shape:
         raise ValueError(
             "Training and test images must have the same shape (H, W, C), none of it 0. "
-            f"Received: {train} and {test} in '{name}'"
+            f"Received: {train.shape} and {test.shape} in '{name}'"
         )
     if classes < 2:
         raise ValueError(f"A classifier needs two classes or more. Received: {classes} in '{name}'")
-    examples = [split.examples for split in splits]
+    examples = train.examples, test.examples
     if min(batch_size, *examples) < devices:
         raise ValueError(
             "Each device needs an image of a batch: `batch_size`, training and test images must each be "
             f"at least the number of devices. Received: batch_size={batch_size}, {examples[0]} training "
             f"and {examples[1]} test images, {devices} devices"
         )
-    pixels = min(batch_size, max(examples)) * math.prod(shapes[0])
+    pixels = min(batch_size, max(examples)) * math.prod(train.shape)
     try:
-        limits.check_size(f"a batch of {train} images", 4 * pixels, limits.memory() // 2)
+        limits.check_size(f"a batch of {train.shape} images", 4 * pixels, limits.memory() // 2)
     except ValueError as e:
         raise ValueError(f"Images are too large. Received: '{name}': {e}. Give `image_size`.") from e
-
-
-def _resized(split, image_size):
-    import tensorflow as tf
-
-    if not image_size:
-        return split
-
-    def resize(x, y):
-        x = tf.image.resize(x, (image_size, image_size), antialias=True)
-        return tf.cast(tf.round(tf.clip_by_value(x, 0, 255)), tf.uint8), y
-
-    return Split(split.images.map(resize, num_parallel_calls=tf.data.AUTOTUNE), split.examples)
-
-
-def _first(split, examples):
-    if examples is None or examples >= split.examples:
-        return split
-    return Split(split.images.take(examples), examples)
-
-
-def _statistics(images):
-    """Mean and deviation per channel over the first training images, in pixel units."""
-    count, total, squares = 0, 0.0, 0.0
-    for x, _ in images.take(_STATISTICS_FROM).batch(256).as_numpy_iterator():
-        pixels = x.reshape(-1, x.shape[-1]).astype(np.float64)
-        count += len(pixels)
-        total += pixels.sum(axis=0)
-        squares += (pixels**2).sum(axis=0)
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 1.0))  # a channel of one colour has none
-    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def _resolve(augment, shape):
     if augment == "auto":
         return "crop_flip" if min(shape[:2]) >= 24 and shape[-1] >= 3 else None
     return None if augment == "none" else augment
-
-
-def _read(name, split):
-    """Return all images and labels of a split as arrays."""
-    with reading(name):
-        parts = list(split.images.batch(1024).as_numpy_iterator())
-    return (np.concatenate(part) for part in zip(*parts, strict=True))

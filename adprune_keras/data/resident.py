@@ -1,4 +1,4 @@
-"""Training images that lie on the device whole (JAX): batches are drawn, augmented and scaled there."""
+"""Training images that are kept on the device (JAX), where batches are drawn, augmented and scaled."""
 
 import functools
 import itertools
@@ -9,14 +9,14 @@ import numpy as np
 def epochs(images, labels, batch_size, mean, std, augment, seed):
     """Return a function from the number of an epoch to all batches from that epoch on, without an end.
 
-    What an epoch holds follows from the seed and its number alone.
+    The content of an epoch depends only on the seed and its number.
 
     Args:
         images: uint8 array (N, H, W, C).
         labels: int array (N,).
         batch_size: int.
         mean: sequence of C floats in pixel units, subtracted from each pixel.
-        std: likewise, each pixel is divided by it.
+        std: sequence of C floats in pixel units; each pixel is divided by it.
         augment: `None`, `"crop"` or `"crop_flip"`.
         seed: int.
 

@@ -21,7 +21,7 @@ from adprune_keras.graph.walk import FIXED_WIDTH
 class Positives(keras.Operation):
     """Positive values of a ReLU's output per channel, and how many places they are out of.
 
-    Places (N, H, W) stand in one row; one in `stride` of them is counted, and no remainder at the end.
+    The places (N, H, W) form one row. Every `stride`-th of them is counted; the remainder is dropped.
     """
 
     def __init__(self, axis, stride=1, name=None):
@@ -54,7 +54,8 @@ def density_model(model, groups=None, places=None):
         model: Functional or built Sequential `keras.Model`. It is not changed; the new model runs
             its layers.
         groups: its `Groups`, where they are known already.
-        places: int or `None`, count so many places of each map (H, W), or somewhat fewer; `None`: all.
+        places: int or `None`, the number of places of each map (H, W) that are counted, or somewhat
+            fewer. `None`: all.
 
     Returns:
         `(aux, parts)`: a `keras.Model` whose output is `{"outputs": the model's own outputs,
@@ -113,7 +114,7 @@ class Measured(StandIns):
         """Measure after a ReLU; copy a nested model."""
         if is_nested(stand_in.op):
             inner = self.copy(stand_in.op)
-            # Called again, a nested model gets a copy of its own: other calls, other activations.
+            # Each call of a nested model gets its own copy, as the activations differ.
             name = f"{stand_in.name}_{len(self._found)}"
             result = StandIn(inner, name, self.phase)(*args, **kwargs)
             self._found += result[self.key]
@@ -143,8 +144,8 @@ def _part(place, groups, places):
 def _stride(sizes, places):
     """Return a stride that takes about `places` of a map's H x W places, others in each image.
 
-    It shares no factor with rows or columns, so that it walks over all of them and, from image to image,
-    over all places; and it is no larger than a map, so that one image is enough to count at least one.
+    It shares no factor with the rows or columns, so that it visits all of them and, from image to image,
+    all places. It is smaller than a map, so that at least one place of each image is counted.
     """
     if places is None or None in sizes:
         return 1

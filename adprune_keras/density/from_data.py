@@ -69,7 +69,7 @@ def activation_maps(model, images):
 
     Returns:
         `{name of a ReLU: float array (N, h, w)}` in graph order, of the ReLUs whose output is an image.
-        A ReLU that runs more than once stands there with its first run.
+        A ReLU that runs more than once is listed with its first run.
     """
     groups, maps = find_groups(model), {}
     ranks = [len(call.outputs[0].shape) for call in groups.trace.calls]

@@ -1,4 +1,4 @@
-"""Activation densities as numbers: which sums belong to which ReLU, and what they make."""
+"""Activation densities as numbers: which sums belong to which ReLU, and the densities they give."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Part:
         channels: int, how many its output has.
         owners: `{layer name: (places along the axis, index of the layer's channel at each, the layer's
             width)}`; a ReLU on channels that no layer owns stands under its own name.
-        stride: int, one place (H, W) in so many is counted.
+        stride: int; every `stride`-th place (H, W) is counted.
     """
 
     relu: str

@@ -1,8 +1,8 @@
 """One copier of Keras graphs, which never touches the model that it copies.
 
-`Copier` goes through one level of a graph, call by call. `StandIns` makes a copy that runs the model's
-own layers; `NewLayers` one that has layers of its own. What becomes of an operation and of a call, and
-whether a nested model is copied too, is for their subclasses to say.
+`Copier` goes through one level of a graph, call by call. `StandIns` makes a copy that runs the layers
+of the model. `NewLayers` makes a copy that has new layers. Their subclasses say what becomes of an
+operation and of a call, and whether a nested model is opened.
 """
 
 import inspect
@@ -13,15 +13,15 @@ from keras import tree
 
 
 class Copier:
-    """Copies a graph level by level: each nested model is a level of its own."""
+    """Copies a graph level by level; each nested model is one level."""
 
     def copy(self, model, path="", inputs=None):
         """Return the copy of one level.
 
         Args:
             model: Functional or built Sequential `keras.Model`.
-            path: names of the models that this one is nested in, and its own: `"backbone/stem/"`.
-                Empty for the outermost.
+            path: the names of the models around this one and its own name: `"backbone/stem/"`. Empty
+                for the outermost.
             inputs: structure of `keras.KerasTensor` as the model's inputs, or `None` for new ones.
 
         Returns:

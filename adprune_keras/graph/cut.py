@@ -1,4 +1,4 @@
-"""What becomes of every channel of a network: the new size of each axis, and who stays."""
+"""A cut of a network: the new size of each axis, and the channels that stay."""
 
 import operator
 

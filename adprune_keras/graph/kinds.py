@@ -1,11 +1,11 @@
-"""What a layer is: only known types are believed."""
+"""Tell what a layer is, by its type alone."""
 
 import keras
 from keras import layers
 
 
 def is_relu(op):
-    """True where `op`'s output is a ReLU's: zero for everything that is not positive.
+    """True where the output of `op` is that of a ReLU: zero for everything that is not positive.
 
     A ReLU may be a layer, the `activation` of any layer, or a raw `keras.ops.relu`.
     """
@@ -17,7 +17,7 @@ def is_relu(op):
 
 
 def channel_axis(op, tensor):
-    """Return the axis that a layer takes for the channels' in a tensor."""
+    """Return the axis of a tensor along which a layer has its channels."""
     if isinstance(op, layers.BatchNormalization):
         return op.axis % len(tensor.shape)
     first = getattr(op, "data_format", "channels_last") == "channels_first"

@@ -37,7 +37,7 @@ def resize(
         model: Functional or built Sequential `keras.Model`.
         widths: `{layer name: width}`, ints; names as `layer_widths(model, shortcuts)` lists them.
             Layers left out keep their width.
-        weights: `"random"` (default, the paper's): all weights are drawn anew. `"inherit"`: the
+        weights: `"random"` (default, the paper's): all weights are new ones. `"inherit"`: the
             channels that stay keep their kernels, biases and statistics, so that the new net
             computes what the old one does with the other channels zero at their ReLU. Projections
             that are inserted pass the channels that stay as they are.
@@ -64,7 +64,7 @@ def resize(
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A resized model, and how its variables come from the old one's.
+    """A resized model, and which old variable each of its variables comes from.
 
     Attributes:
         model: the new `keras.Model`.
@@ -149,7 +149,7 @@ class _Builder(NewLayers):
         return new(*args, **kwargs)
 
     def _inputs(self, plain, path):
-        """New inputs in the structure of the model's, under the same names."""
+        """Return new inputs in the structure of the model's, under the same names."""
         old = {id(x.output): x for x in plain.layers if isinstance(x, layers.InputLayer)}
         channels = iter(self.groups.inputs.get(path.removesuffix("/")) or [None] * len(plain.inputs))
 
@@ -169,7 +169,7 @@ class _Builder(NewLayers):
         return tree.map_structure(new, plain.input)
 
     def _shortcut(self, add, x, channels, found, taken):
-        """`x` as it may be added: through a 1x1 convolution (Dense for vectors) and BN if need be."""
+        """Return `x` as it can be added: behind a 1x1 convolution (or Dense) and BN where needed."""
         if channels is None or not self.cut.differs(channels, found.out):
             return x
         axis, width = found.axis, self.cut.size(found.out)
@@ -193,9 +193,10 @@ class _Builder(NewLayers):
 
 
 def _fill(builder, groups, cut):
-    """Give the new layers what they have from the old ones; return where each variable comes from.
+    """Copy the old layers' state into the new ones; return where each variable comes from.
 
-    With random weights that is only what training never changes: the statistics of a Normalization, say.
+    With random weights only state that training never changes is copied, such as the statistics of a
+    Normalization layer.
     """
     origins = []
     for name, op in {call.name: call.op for call in groups.trace.calls}.items():
@@ -204,7 +205,7 @@ def _fill(builder, groups, cut):
         if weights and not ruled and (cut.inherits or not op.trainable_variables):
             store = {}
             op.save_own_variables(store)
-            # Copies: what is shared JAX gives away in the next step, and the old net may come back.
+            # Copies: JAX gives shared arrays away in the next step, and the old net may come back.
             new.load_own_variables({key: ops.convert_to_numpy(v) for key, v in store.items()})
         if not cut.inherits:
             continue
@@ -222,7 +223,7 @@ def _fill(builder, groups, cut):
 
 
 def _open_projections(builder, cut):
-    """Let the channels that stay through the inserted projections as they are."""
+    """Make the inserted projections pass the channels that stay as they are."""
     for conv, norm, channels, out in builder.projections:
         passes = cut.positions(channels)[:, None] == cut.positions(out)[None, :]
         conv.kernel.assign(passes.astype("float32").reshape(conv.kernel.shape))
@@ -234,7 +235,7 @@ def _norm_name(projection):
 
 
 def _seeded(config, name, seed):
-    """Give each random initializer (and dropout) of a layer a seed of its own, or leave all as is."""
+    """Give each random initializer (and dropout) of a layer its own seed; without one, do nothing."""
     if seed is None:
         return config
     for key, value in config.items():
@@ -245,6 +246,6 @@ def _seeded(config, name, seed):
     return config
 
 
-# Settings of every BatchNormalization: those of the PyTorch models that the paper trained. Keras' own
-# momentum of 0.99 lets the moving statistics lag behind in nets that train for a few hundred steps.
+# The settings of every BatchNormalization: those of the PyTorch models that the paper trained. With the
+# 0.99 momentum of Keras the moving statistics lag behind in nets that train for a few hundred steps.
 BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}

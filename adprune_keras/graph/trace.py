@@ -10,7 +10,7 @@ from adprune_keras.graph.copy import StandIns, as_functional, is_nested, tensors
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an operation in a graph, those inside nested models included.
+    """One call of an operation in a graph or in a model nested in it.
 
     Attributes:
         name: the operation's name; inside a nested model with the model's before it:
@@ -78,9 +78,9 @@ def trace(model):
 class _Tracer(StandIns):
     """Notes each call of a graph.
 
-    A nested model is opened: beside its stand-in, its own graph is copied for each of its calls. Keras
-    has no public way to go through a graph on tensors that are not inputs, so the inner graph gets
-    inputs of its own, and `same` knows which tensor of the outer graph each of its ends stands for.
+    A nested model is opened: its graph is copied for each of its calls, beside its stand-in. Keras has
+    no public way to run a graph on tensors that are not inputs, so the inner graph gets new inputs.
+    `same` says for which tensor of the outer graph each of its ends stands.
     """
 
     def __init__(self):
@@ -112,7 +112,7 @@ class _Tracer(StandIns):
 
 
 def _inner_inputs(plain, args):
-    """New inputs for a nested model, of the shapes that it is called with."""
+    """Return new inputs for a nested model, of the shapes that it is called with."""
     shapes = [x.shape for x in tree.flatten(args[0])]
     new = [keras.Input(batch_shape=s, dtype=x.dtype) for s, x in zip(shapes, plain.inputs, strict=True)]
     return tree.pack_sequence_as(plain.input, new)

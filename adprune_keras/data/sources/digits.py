@@ -5,8 +5,13 @@ import numpy as np
 from adprune_keras.data.split import from_arrays
 
 
-def digits():
-    """Return training and test images, and the number of classes."""
+def takes(name):
+    """True for `"digits"`."""
+    return name == "digits"
+
+
+def load(request):
+    """Return training images, test images and the number of classes."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

@@ -1,15 +1,26 @@
 """Directories with one folder per class."""
 
+from adprune_keras.data.sources.request import path_of
 from adprune_keras.data.split import Split
 from adprune_keras.files import limits
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
 
-def folders(path, image_size, seed):
-    """`train/` and `test/` (or `val/`) with a folder per class, or such folders alone: 20% are test."""
+def takes(name):
+    """True for the path of a directory."""
+    return bool(name) and path_of(name).is_dir()
+
+
+def load(request):
+    """Return training images, test images and the number of classes.
+
+    The directory holds `train/` and `test/` (or `val/`) with one folder per class. It may also hold
+    the folders of the classes themselves: then 20% of the images are for testing.
+    """
     import keras
 
+    path, image_size, seed = request.path, request.image_size, request.seed
     tests = [d for d in ("test", "val", "validation") if (path / d).is_dir()]
     size = (image_size,) * 2 if image_size else _first_size(path)
     settings = {"label_mode": "int", "batch_size": None, "image_size": size, "verbose": False}

@@ -1,15 +1,22 @@
-"""`.npz` files in Keras' layout."""
+"""NumPy files in Keras' layout."""
 
 import numpy as np
 
+from adprune_keras.data.sources.request import path_of
 from adprune_keras.data.split import from_arrays
 from adprune_keras.files import limits
 
 _NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def npz(path):
-    """Return training and test images of a file, and the number of classes."""
+def takes(name):
+    """True for the path of an `.npz` file."""
+    return path_of(name).suffix == ".npz"
+
+
+def load(request):
+    """Return training images, test images and the number of classes."""
+    path = request.path
     if not path.is_file():
         raise ValueError(f"There is no such file. Received: {path}")
     try:
