@@ -287,6 +287,18 @@ def test_a_directory_opened_ahead_of_fit_stays_open_after_it(tmp_path):
     assert not directory.exists()
 
 
+def test_a_state_that_cannot_be_kept_is_refused_at_the_first_save(tmp_path):
+    class Own(keras.callbacks.Callback):
+        def get_state(self):
+            return {1: "one"}
+
+        def set_state(self, state):
+            raise AssertionError
+
+    with pytest.raises(store.BackupError, match="keys of a state must be of type str. Received: 1"):
+        fit(plain_cnn, prune(tmp_path), Own())
+
+
 def test_a_state_that_cannot_be_saved(tmp_path, monkeypatch):
     expected = fit(plain_cnn, prune(None))
     write = store.write
