@@ -15,6 +15,7 @@ from adprune_keras import ADPrune, WidthRule, layer_widths, models
 from adprune_keras.backup import store
 from adprune_keras.backup.callback import Backup
 from adprune_keras.backup.sigterm import TERMINATED
+from adprune_keras.files import lock
 from adprune_keras.live.meter import Meter
 from adprune_keras.prune.schedule import Saturation
 
@@ -251,7 +252,7 @@ def test_sigterm_saves_and_exits(tmp_path):
             fit(plain_cnn, prune(tmp_path), At(lambda: os.kill(os.getpid(), signal.SIGTERM), *place))
         assert e.value.code == TERMINATED == 143
         assert signal.getsignal(signal.SIGTERM) is before
-        assert not (tmp_path / "lock.json").exists()
+        assert not (tmp_path / lock.NAME).exists()
     with pytest.warns(UserWarning, match="is over"):
         same(fit(plain_cnn, prune(tmp_path)), expected)
 
@@ -265,6 +266,37 @@ def test_sigterm_after_a_fit_that_broke_off(tmp_path):
         assert seen == ["mine"]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_closing_after_a_fit_that_broke_off_puts_the_handler_back(tmp_path):
+    before, callback = signal.getsignal(signal.SIGTERM), prune(tmp_path)
+    with pytest.raises(Broken):
+        fit(plain_cnn, callback, At(breaks, 0))
+    callback.backup.close()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not (tmp_path / lock.NAME).exists()
+
+
+def test_a_directory_opened_ahead_of_fit_stays_open_after_it(tmp_path):
+    callback, directory = prune(tmp_path / "backup"), tmp_path / "backup"
+    callback.backup.open()
+    assert callback.backup.epoch == 0
+    fit(plain_cnn, callback)
+    assert (directory / lock.NAME).exists()
+    callback.backup.close(remove=True)
+    assert not directory.exists()
+
+
+def test_a_state_that_cannot_be_kept_is_refused_at_the_first_save(tmp_path):
+    class Own(keras.callbacks.Callback):
+        def get_state(self):
+            return {1: "one"}
+
+        def set_state(self, state):
+            raise AssertionError
+
+    with pytest.raises(store.BackupError, match="keys of a state must be of type str. Received: 1"):
+        fit(plain_cnn, prune(tmp_path), Own())
 
 
 def test_a_state_that_cannot_be_saved(tmp_path, monkeypatch):
@@ -287,7 +319,7 @@ def test_a_state_that_cannot_be_saved(tmp_path, monkeypatch):
 
 def test_a_lock_that_was_lost_ends_training(tmp_path):
     with pytest.raises(store.BackupError, match="This process no longer holds"):
-        fit(plain_cnn, prune(tmp_path), At((tmp_path / "lock.json").unlink, 2))
+        fit(plain_cnn, prune(tmp_path), At((tmp_path / lock.NAME).unlink, 2))
 
 
 def test_bad_arguments(tmp_path):

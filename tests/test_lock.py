@@ -1,106 +1,136 @@
-"""Who holds a directory, and when another may take it: with times set, not waited for."""
+"""Who holds a directory: one process, until it gives it back or ends."""
 
-import json
 import os
 import subprocess
-import time
+import sys
 
 import pytest
 
-from adprune_keras.files.lock import NAME, SILENCE, Lock, _began
+from adprune_keras.files.lock import NAME, Lock
+
+HOLD = """
+import sys
+from adprune_keras.files.lock import Lock
+lock = Lock(sys.argv[1])
+try:
+    lock.take()
+except ValueError as e:
+    print(e, flush=True)
+    sys.exit()
+print("taken", flush=True)
+input()
+lock.release()
+"""
 
 
-@pytest.fixture
-def other():
-    process = subprocess.Popen(["sleep", "60"])
-    yield process
-    process.kill()
-    process.wait()
+class Other:
+    """Another process that tries to take the lock."""
 
+    def __init__(self, directory):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, directory],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.said = self.process.stdout.readline().strip()
 
-def held_by(path, pid, host=None, began=None, age=0.0):
-    """Write the lock of another process, whose last sign of life was `age` seconds ago."""
-    mine = Lock(path)._mine
-    owner = {"pid": pid, "host": host or mine["host"], "began": began or _began(pid), "token": "x"}
-    file = path / NAME
-    file.write_text(json.dumps(owner))
-    os.utime(file, (time.time() - age,) * 2)
-    return file
+    def ends(self):
+        self.process.communicate("\n")
+
+    def is_killed(self):
+        self.process.kill()
+        self.process.communicate()
 
 
 def test_taken_and_given_back(tmp_path):
     mine = Lock(tmp_path)
-    assert mine.take() is None
-    owner = json.loads((tmp_path / NAME).read_text())
-    assert owner["pid"] == os.getpid()
+    mine.take()
     mine.check()
     mine.release()
     mine.release()
     assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="no longer holds"):
+        mine.check()
 
 
-def test_a_living_process_keeps_it_whatever_the_clock_says(tmp_path, other):
-    for age in (0, 1e6, -1e6):
-        held_by(tmp_path, other.pid, age=age)
-        if age > SILENCE:
-            continue
-        with pytest.raises(ValueError, match=f"is in use.*held by process {other.pid} on .*s ago"):
-            Lock(tmp_path).take()
-
-
-def test_a_dead_process_loses_it_at_once(tmp_path, other):
-    held_by(tmp_path, other.pid)
-    other.kill()  # and not waited for: it stays in the process table
-    while _began(other.pid) is not None:
-        time.sleep(0.01)
-    assert Lock(tmp_path).take() == f"process {other.pid} on {Lock(tmp_path)._mine['host']} has ended"
-
-
-def test_a_number_used_again_is_another_process(tmp_path, other):
-    held_by(tmp_path, other.pid, began="1")
-    assert "has ended" in Lock(tmp_path).take()
-
-
-def test_another_host_is_judged_by_its_silence(tmp_path):
-    held_by(tmp_path, 1, host="elsewhere", began="1", age=SILENCE - 20)
-    with pytest.raises(ValueError, match="process 1 on elsewhere, last sign of life 100 s ago"):
-        Lock(tmp_path).take()
-    held_by(tmp_path, 1, host="elsewhere", began="1", age=-1e6)  # the clock went back
+def test_another_process_is_refused_until_this_one_gives_it_back(tmp_path):
+    mine = Lock(tmp_path)
+    mine.take()
+    refused = Other(tmp_path)
+    assert refused.said.startswith(f"{tmp_path} is in use. Received: {tmp_path / NAME}, locked by")
+    mine.check()
+    mine.release()
+    other = Other(tmp_path)
+    assert other.said == "taken"
     with pytest.raises(ValueError, match="is in use"):
         Lock(tmp_path).take()
-    held_by(tmp_path, 1, host="elsewhere", began="1", age=SILENCE + 1)
-    assert "elsewhere has been silent for 121 s" in Lock(tmp_path).take()
+    other.ends()
+    mine.take()
+    mine.release()
 
 
-def test_who_lost_it_learns_of_it(tmp_path):
-    first, second = Lock(tmp_path), Lock(tmp_path)
+def test_a_holder_that_is_killed_loses_it_at_once(tmp_path):
+    other = Other(tmp_path)
+    assert other.said == "taken"
+    other.is_killed()
+    assert (tmp_path / NAME).exists()
+    mine = Lock(tmp_path)
+    mine.take()
+    mine.release()
+
+
+@pytest.mark.parametrize("content", ["", '{"pid": 1, "host": "elsewhere"}', "\0" * 99])
+def test_a_file_that_is_left_over_is_no_obstacle(tmp_path, content):
+    (tmp_path / NAME).write_text(content)
+    mine = Lock(tmp_path)
+    mine.take()
+    mine.release()
+
+
+@pytest.mark.parametrize("dangling", [True, False])
+def test_a_link_is_not_followed(tmp_path, dangling):
+    theirs, directory = tmp_path / "theirs", tmp_path / "backup"
+    directory.mkdir()
+    if not dangling:
+        theirs.write_text("years of work")
+    (directory / NAME).symlink_to(theirs)
+    with pytest.raises(ValueError, match=f"Links are not followed.*Received: {directory / NAME}"):
+        Lock(directory).take()
+    assert theirs.exists() != dangling and (dangling or theirs.read_text() == "years of work")
+
+
+def test_the_same_process_takes_it_again(tmp_path):
+    """As after a `fit` that broke off; what is left of that one changes nothing any more."""
+    first, second = Lock(tmp_path), Lock(os.path.relpath(tmp_path))
     first.take()
-    second.take()  # the same process: an earlier `fit` of it that broke off
+    second.take()
     with pytest.raises(ValueError, match="no longer holds"):
         first.check()
     first.release()
     second.check()
+    assert "is in use" in Other(tmp_path).said
     second.release()
-    with pytest.raises(ValueError, match="no longer holds"):
-        second.check()
+    assert Other(tmp_path).said == "taken"
 
 
-def test_a_lock_that_was_not_written_to_the_end(tmp_path):
-    file = tmp_path / NAME
-    file.write_text('{"pid": 1')
-    with pytest.raises(ValueError, match="is in use"):
-        Lock(tmp_path).take()
-    os.utime(file, (time.time() - 60,) * 2)
-    assert Lock(tmp_path).take() == "the lock was never written to the end"
-
-
-def test_signs_of_life(tmp_path, monkeypatch):
-    monkeypatch.setattr("adprune_keras.files.lock.BEAT", 0.01)
-    mine, file = Lock(tmp_path), tmp_path / NAME
+def test_a_file_that_somebody_removes_is_a_lock_lost(tmp_path):
+    mine = Lock(tmp_path)
     mine.take()
-    os.utime(file, (0, 0))
-    end = time.monotonic() + 10
-    while file.stat().st_mtime < 1 and time.monotonic() < end:
-        time.sleep(0.01)
-    assert file.stat().st_mtime > 1
+    (tmp_path / NAME).unlink()
+    with pytest.raises(ValueError, match=r"no longer holds the lock of .*Received: .*lock$"):
+        mine.check()
+    other = Other(tmp_path)
+    assert other.said == "taken"
+    mine.release()
+    assert (tmp_path / NAME).exists()  # the other's
+    other.ends()
+
+
+def test_a_link_to_the_directory_is_the_directory(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    mine = Lock(tmp_path / "link")
+    mine.take()
+    assert "is in use" in Other(tmp_path / "real").said
     mine.release()

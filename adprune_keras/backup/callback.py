@@ -1,29 +1,35 @@
 """The whole state of a `fit`, on disk after every epoch, and back again."""
 
-import inspect
+import enum
 import json
-import os
 import pathlib
-import signal
 import sys
-import threading
 import warnings
 from typing import Any
 
 import keras
 import numpy as np
 
-from adprune_keras.backup import store
+from adprune_keras.backup import others, store
+from adprune_keras.backup.folder import Folder
 from adprune_keras.backup.identity import layers_of, optimizer_of
 from adprune_keras.backup.random_state import random_state, set_random_state
-from adprune_keras.backup.sigterm import TERMINATED
-from adprune_keras.files.atomic import tidy
-from adprune_keras.files.lock import Lock
+from adprune_keras.backup.sigterm import TERMINATED, Sigterm
 from adprune_keras.live import devices
-from adprune_keras.live.callback_state import callback_state, check_callback_state, set_callback_state
 from adprune_keras.live.keras_private import scope
 from adprune_keras.live.loop import siblings, skip_steps, start_from
 from adprune_keras.text import plain
+
+
+class Phase(enum.Enum):
+    """Where a `Backup` is. `close` leads back to the first from everywhere."""
+
+    CLOSED = enum.auto()  # nothing is locked
+    OPENED = enum.auto()  # locked and read, for the `fit` that follows
+    HELD = enum.auto()  # the same ahead of `fit`: the end of that leaves it so
+    BEGUN = enum.auto()  # a `fit` has restored what there was
+    RUNNING = enum.auto()  # its first epoch has begun
+    ABANDONED = enum.auto()  # an epoch failed: nothing more is saved
 
 
 class Backup(keras.callbacks.Callback):
@@ -67,8 +73,10 @@ class Backup(keras.callbacks.Callback):
         self.owner = owner
         self.verbose = verbose
         self._settings: dict[str, Any] = {}
-        self._lock, self._found, self._number = None, None, 0
-        self._opened = self._held = self._begun = self._terminated = False
+        self._folder = Folder(self.directory)
+        self._found: dict[str, Any] | None = None
+        self._sigterm: Sigterm | None = None
+        self._phase = self._afterwards = Phase.CLOSED
 
     @property
     def epoch(self) -> int:
@@ -85,7 +93,7 @@ class Backup(keras.callbacks.Callback):
             ValueError: in use by another process, damaged, or not a directory that can be written.
         """
         self._open(afresh)
-        self._held = True
+        self._phase = Phase.HELD
 
     def check(self, kind, settings):
         """Refuse a backup that was made with other settings; what is saved from now on holds these.
@@ -114,61 +122,44 @@ class Backup(keras.callbacks.Callback):
 
     def close(self, remove=False):
         """Give the directory back; with `remove` the run is over, and its backups go."""
-        if self._lock is not None:
-            if remove:
-                store.remove(self.directory)
-            self._lock.release()
-            self._lock = None
-            if remove and not any(self.directory.iterdir()):
-                self.directory.rmdir()
-        self._opened = self._held = self._begun = False
+        if self._sigterm is not None:
+            self._sigterm.leave()
+        self._folder.close(remove)
+        self._phase = Phase.CLOSED
 
     def abandon(self):
         """Save no more: the epoch that has ended is not one to go on from."""
-        self._abandoned = True
+        self._phase = Phase.ABANDONED
 
     def on_train_begin(self, logs=None):
         """Restore what there is."""
-        if self._begun:  # by a `fit` that broke off: what it saved is to be read
-            self.close()
         self._open()
-        self._begun = True
         if self.owner is not None:
             self.check(type(self.owner).__name__, self.owner.settings())
         self.check("fit", {"epochs": self.params["epochs"], "backend": keras.backend.backend()})
         self.check("model", layers_of(self.model))
         self.check("optimizer", optimizer_of(self.model.optimizer))
-        self._running = self._terminated = self._abandoned = False
         self._skip = 0
         if not self.model.optimizer.built:  # TensorFlow leaves that to the first step
             with scope(self.model):
                 self.model.optimizer.build(self.model.trainable_variables)
         if self._found is not None:
-            self._check_others()
-            if self.owner is not None:
-                try:
-                    self.owner.set_state(self._found["owner"])
-                except (KeyError, TypeError, ValueError) as e:
-                    self._refuse(f"a state of {type(self.owner).__name__} with {e}")
-            self._assign()
-            start_from(self.model, self.epoch)
-            self._tell()
-        self._previous_handler = None
-        if threading.current_thread() is threading.main_thread():
-            self._previous_handler = signal.signal(signal.SIGTERM, self._on_sigterm)
+            self._restore(self._found)
+        self._sigterm = Sigterm(self.model)
+        self._afterwards = Phase.HELD if self._phase is Phase.HELD else Phase.CLOSED
+        self._phase = Phase.BEGUN
 
     def on_epoch_begin(self, epoch, logs=None):
         """Save; or, in the first epoch of a `fit` that goes on, restore what other callbacks hold."""
         self._calls = self._saved_at = 0
         self._epoch = epoch
-        first = not self._running
-        if first:
-            self._go_on()
-        if not (first and self._found):
-            self._begin = {"random": random_state(), "callbacks": self._others()}
+        goes_on = self._phase is Phase.BEGUN and self._found is not None
+        self._run()
+        if not goes_on:
+            self._begin = {"random": random_state(), "callbacks": others.states(self._others)}
             self._save(epoch)
         self._found = None if not self._skip else self._found
-        self._exit_if_terminated()
+        self._exit_if_told()
 
     def on_train_batch_end(self, batch, logs=None):
         """Save every `save_freq` steps, and when the process is told to end."""
@@ -179,61 +170,31 @@ class Backup(keras.callbacks.Callback):
                 self._assign()
                 set_random_state(self._found["random"])
                 self._skip, self._saved_at, self._found = 0, batch + 1, None
-        elif self._terminated or (self.save_freq and batch + 1 - self._saved_at >= self.save_freq):
+        elif self._sigterm.told or (self.save_freq and batch + 1 - self._saved_at >= self.save_freq):
             self._saved_at = batch + 1
             self._save(self._epoch, logs)
-        self._exit_if_terminated()
+        self._exit_if_told()
 
     def on_train_end(self, logs=None):
         """Save the end of training: whoever saves the model afterwards may fail to."""
-        if not self._running:
-            self._go_on()
-        self._begin = {"random": random_state(), "callbacks": self._others()}
+        self._run()
+        self._begin = {"random": random_state(), "callbacks": others.states(self._others)}
         self._calls = 0
-        if not self._abandoned:
-            self._save(self.params["epochs"], over=True)
-        self._found, self._begun = None, False
-        self._exit_if_terminated()
-        self._leave()
-        if not self._held:
+        self._save(self.params["epochs"], over=True)
+        self._found = None
+        self._exit_if_told()
+        if self._afterwards is Phase.HELD:
+            self._sigterm.leave()
+            self._phase = Phase.HELD
+        else:
             self.close()
 
     def _open(self, afresh=False):
-        if self._opened:
+        if self._phase in (Phase.OPENED, Phase.HELD):
             return
-        self._opened = True
-        many, process = devices.processes()
-        found = None
-        try:
-            if process == 0:
-                self.directory.mkdir(parents=True, exist_ok=True)
-                held = Lock(self.directory)
-                taken_over = held.take()
-                self._lock = held
-                if taken_over:
-                    self._say(f"took over {self.directory}: {taken_over}.")
-                tidy(self.directory)
-                if afresh:
-                    store.remove(self.directory)
-                found = store.newest(self.directory)
-        except OSError as e:
-            self.close()
-            raise ValueError(
-                f"`backup_dir` must be a directory that can be written. Received: {self.directory}: {e}"
-            ) from e
-        except ValueError:
-            self.close()
-            raise
-        self._number = found.number if found else 0
-        body = devices.from_chief(found.body if found else b"", many, process)
-        try:
-            self._found = _checked(store.decode(body)) if body else None
-        except ValueError as e:
-            self.close()
-            raise ValueError(
-                f"The backup is damaged, or was not made by this package. Received: {self.directory}: "
-                f"{e}. Remove the directory to start afresh."
-            ) from e
+        self.close()  # after a `fit` that broke off: what it saved is to be read
+        self._found = self._folder.open(afresh)
+        self._phase = Phase.OPENED
 
     def _refuse(self, received):
         self.close()
@@ -242,22 +203,43 @@ class Backup(keras.callbacks.Callback):
             "Go on as that run began, or choose another directory."
         )
 
-    def _go_on(self):
-        """The loop of `fit` has begun, and all callbacks have seen that it has."""
-        self._running = True
-        self._siblings = siblings(self.owner or self)
+    def _restore(self, found):
+        """Give the model what was saved; the other callbacks have theirs once the loop has begun."""
+        try:
+            others.check(self._siblings(), found["begin"]["callbacks"])
+        except ValueError as e:
+            self._refuse(str(e))
+        if self.owner is not None:
+            try:
+                self.owner.set_state(found["owner"])
+            except (KeyError, TypeError, ValueError) as e:
+                self._refuse(f"a state of {type(self.owner).__name__} with {e}")
+        self._assign()
+        start_from(self.model, self.epoch)
+        self._tell(found)
+
+    def _run(self):
+        """Once the loop of `fit` has begun, and all callbacks have seen that: restore what they hold."""
+        if self._phase is not Phase.BEGUN:
+            return
+        self._phase = Phase.RUNNING
+        self._others = self._siblings()
         start_from(self.model, None)  # not for the next `fit`
         if self._found is None:
             return
         self._begin = self._found["begin"]
         set_random_state(self._begin["random"])
-        self._restore_others()
+        others.restore(self._others, self._begin["callbacks"])
         self._skip = self._found["calls"]
         if self._skip:
             self._build_metrics = skip_steps(self.model, self._skip, self._found["logs"])
 
+    def _siblings(self):
+        """The callbacks of this `fit` beside this one and its owner."""
+        return [c for c in siblings(self.owner or self) if c is not self and c is not self.owner]
+
     def _save(self, epoch, logs=None, over=False):
-        if devices.processes()[1] != 0:
+        if self._phase is Phase.ABANDONED or devices.processes()[1] != 0:
             return
         within = self._calls > 0
         state = {
@@ -277,20 +259,10 @@ class Backup(keras.callbacks.Callback):
         if within and not _finite(state["variables"]["model"]):
             return  # what is saved already is better to go on from
         try:
-            self._lock.check()
-            store.write(self.directory, self._number + 1, state)
-        except ValueError as e:  # the lock is another's
-            self._leave()
+            self._folder.write(state)
+        except store.BackupError:
             self.close()
-            raise store.BackupError(str(e)) from e
-        except OSError as e:
-            self._leave()
-            self.close()
-            raise store.BackupError(
-                f"The state of epoch {epoch} could not be saved. Received: {self.directory}: {e}. What "
-                "was saved before is intact: once there is room, the same command goes on from it."
-            ) from e
-        self._number += 1
+            raise
 
     def _variables(self, within):
         """All variables that training changes, by place; within an epoch the metrics' too."""
@@ -320,96 +292,29 @@ class Backup(keras.callbacks.Callback):
                 for variable, array in zip(variables, arrays, strict=True):
                     variable.assign(array)
 
-    def _others(self):
-        """State of the other callbacks: of Keras' own, and of those with `get_state` and `set_state`."""
-        return [
-            [type(c).__name__, c.get_state() if hasattr(c, "set_state") else callback_state(c)]
-            for c in self._siblings
-            if c is not self and c is not self.owner
-        ]
-
-    def _saved_others(self):
-        """Pairs of a callback of this `fit` and the state that was saved of it."""
-        states = list(self._found["begin"]["callbacks"])
-        for callback in siblings(self.owner or self):
-            name = type(callback).__name__
-            at = next((i for i, (saved, _) in enumerate(states) if saved == name), None)
-            if at is not None and callback is not self and callback is not self.owner:
-                yield callback, states.pop(at)[1]
-
-    def _check_others(self):
-        try:
-            for callback, state in self._saved_others():
-                if not hasattr(callback, "set_state"):
-                    check_callback_state(callback, state)
-        except ValueError as e:
-            self._refuse(str(e))
-
-    def _restore_others(self):
-        for callback, state in self._saved_others():
-            if hasattr(callback, "set_state"):
-                callback.set_state(state)
-            else:
-                set_callback_state(callback, state)
-
-    def _on_sigterm(self, number, frame):
-        fit = inspect.unwrap(type(self._model).fit).__code__
-        while frame is not None and frame.f_code is not fit:
-            frame = frame.f_back
-        if frame is not None:
-            self._terminated = True
-        else:  # a `fit` that broke off has left this handler
-            self._leave()
-            os.kill(os.getpid(), number)
-
-    def _exit_if_terminated(self):
-        if self._terminated:
+    def _exit_if_told(self):
+        if self._sigterm.told:
             self._say(f"SIGTERM: the state is in {self.directory}; the same command goes on from it.")
-            self._leave()
             self.close()
             sys.exit(TERMINATED)
 
-    def _leave(self):
-        """Put the handler of SIGTERM back."""
-        if self._previous_handler is not None:
-            signal.signal(signal.SIGTERM, self._previous_handler)
-            self._previous_handler = None
-
-    def _tell(self):
-        if self._found["over"]:
+    def _tell(self, found):
+        if found["over"]:
             line = (
                 f"{self.directory} holds a run that is over: nothing is trained, and the model is as "
                 "that run left it. Remove the directory to train afresh."
             )
-            if self._held:  # who opened it ahead knows what it holds
+            if self._phase is Phase.HELD:  # who opened it ahead knows what it holds
                 self._say(line)
             else:
-                warnings.warn(line, stacklevel=2)
+                warnings.warn(line, stacklevel=3)
             return
-        steps = f", step {self._found['calls']}" if self._found["calls"] else ""
+        steps = f", step {found['calls']}" if found["calls"] else ""
         self._say(f"goes on from epoch {self.epoch}{steps}, saved in {self.directory}.")
 
     def _say(self, line):
         if self.verbose:
             print(f"Backup: {line}", flush=True)
-
-
-def _checked(state):
-    """Return a decoded state; `ValueError` where its parts are not of the kind that `_save` writes."""
-    kinds = {"epoch": int, "calls": int, "logs": dict, "over": bool, "settings": dict}
-    kinds |= {"begin": dict, "variables": dict}
-    for name, kind in kinds.items():
-        if not isinstance(state, dict) or not isinstance(state.get(name), kind):
-            raise ValueError(f"its `{name}` is not of type {kind.__name__}")
-    others = state["begin"].get("callbacks")
-    if not isinstance(others, list) or not all(isinstance(o, list) and len(o) == 2 for o in others):
-        raise ValueError("its states of callbacks are not pairs of a name and a state")
-    for place, arrays in state["variables"].items():
-        if not isinstance(arrays, list) or not all(isinstance(a, np.ndarray) for a in arrays):
-            raise ValueError(f"its variables of the {place} are not arrays")
-    if min(state["epoch"], state["calls"]) < 0:
-        raise ValueError("it counts fewer than no epochs or steps")
-    return state
 
 
 def _finite(arrays):

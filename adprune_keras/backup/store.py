@@ -119,7 +119,13 @@ def _is_ours(path):
 
 
 def encode(state):
-    """Return nested dicts and lists of plain data and arrays as the bytes of an `.npz`."""
+    """Return nested dicts and lists of plain data and arrays as the bytes of an `.npz`.
+
+    Raises:
+        ValueError: a key that is not a str, or an array that is not of numbers in this machine's order:
+            what is read again must be what was saved.
+        TypeError: something that is not plain data.
+    """
     arrays, buffer = [], io.BytesIO()
 
     def plain(value):
@@ -127,6 +133,8 @@ def encode(state):
             arrays.append(_storable(value))
             return {_ARRAY: len(arrays) - 1, "dtype": value.dtype.name}
         if isinstance(value, dict):
+            if other := [key for key in value if not isinstance(key, str)]:
+                raise ValueError(f"The keys of a state must be of type str. Received: {other[0]!r}")
             return {key: plain(v) for key, v in value.items()}
         if isinstance(value, list | tuple):
             return [plain(v) for v in value]
@@ -147,7 +155,8 @@ def decode(body):
 
     def whole(value):
         if isinstance(value, dict):
-            if _ARRAY in value:
+            # Layers may have these names too, but what is kept of them is no text.
+            if value.keys() == {_ARRAY, "dtype"} and isinstance(value["dtype"], str):
                 return arrays[str(value[_ARRAY])].view(np.dtype(value["dtype"]))
             return {key: whole(v) for key, v in value.items()}
         return [whole(v) for v in value] if isinstance(value, list) else value
@@ -160,8 +169,14 @@ def decode(body):
 
 
 def _storable(array):
+    kind = array.dtype
+    if kind.isbuiltin not in (1, 2) or kind.kind not in "biufcV" or kind.hasobject:
+        raise ValueError(
+            "An array in a state must be of numbers, in the byte order of this machine. "
+            f"Received: an array of dtype {kind}"
+        )
     # NumPy's own files know no bfloat16.
-    return array if array.dtype.isbuiltin == 1 else array.view(f"u{array.dtype.itemsize}")
+    return array if kind.isbuiltin == 1 else array.view(f"u{kind.itemsize}")
 
 
 def _read(path):

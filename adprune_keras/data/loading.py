@@ -17,6 +17,7 @@ from adprune_keras.data.settings import AUGMENTATIONS
 from adprune_keras.data.sources.registry import source_of
 from adprune_keras.data.sources.request import Request
 from adprune_keras.files import limits
+from adprune_keras.files.packages import need
 
 _FOREVER = 1 << 62  # epochs
 _BATCHES = (
@@ -120,9 +121,11 @@ def load(
     Raises:
         ValueError: unknown or damaged source, labels out of range, fewer than two classes, images of
             mixed sizes, or too large for this machine.
+        ImportError: TensorFlow, or the package of a source, is not installed.
     """
     devices = processes[0] * replicas
     _check_arguments(augment, batch_size, image_size, train_examples, test_examples)
+    need("Loading images", "tensorflow")
     request = Request(name, image_size, data_dir, download, seed)
     train, test, classes = source_of(name).load(request)
     train = train.resized(image_size).first(train_examples)

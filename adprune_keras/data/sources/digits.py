@@ -3,6 +3,7 @@
 import numpy as np
 
 from adprune_keras.data.split import from_arrays
+from adprune_keras.files.packages import need
 
 
 def takes(name):
@@ -12,6 +13,7 @@ def takes(name):
 
 def load(request):
     """Return training images, test images and the number of classes."""
+    need("The digits", "sklearn")
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
