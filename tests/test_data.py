@@ -12,6 +12,7 @@ pytest.importorskip("tensorflow")
 
 from adprune_keras import data
 from adprune_keras.data.batches import augmented
+from adprune_keras.data.sources.registry import SOURCES, source_of
 from adprune_keras.files import limits
 
 
@@ -449,3 +450,10 @@ def test_names_that_would_lead_elsewhere(name):
     """TensorFlow Datasets fetches and runs the code of a data set in a namespace."""
     with pytest.raises(ValueError, match="which is none of them|No images in one folder"):
         data.load(name)
+
+
+def test_each_name_has_one_source(tmp_path):
+    names = ("digits", str(tmp_path / "none.npz"), str(tmp_path), "cifar10", "")
+    found = [source_of(name).__name__.rpartition(".")[2] for name in names]
+    assert found == ["digits", "npz", "folders", "tfds", "tfds"]
+    assert len(SOURCES) == 4
