@@ -163,6 +163,7 @@ def test_two_devices_do_what_one_does(backend, how):
     agree(one, two)
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does():
     pytest.importorskip("jax")
     (one,), (first, second) = undisturbed("jax"), undisturbed("jax", "processes")
