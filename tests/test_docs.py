@@ -29,6 +29,7 @@ from toys import compiled
 
 from adprune_keras import models
 from adprune_keras.cli import command
+from adprune_keras.cli.flagfiles import by_name
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("pages load and export with TensorFlow", allow_module_level=True)
@@ -183,7 +184,7 @@ def parse(words, act=False):
     with own_flags(words[0]) as (main, values), pytest.MonkeyPatch.context() as patch:
 
         def run(name, do, groups=None):
-            values(words)
+            values([words[0], *by_name(words[1:])])
             if act:
                 do()
 
