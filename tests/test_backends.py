@@ -3,7 +3,9 @@
 Each backend needs a process of its own. Those that are not installed are skipped.
 """
 
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import pathlib
@@ -38,21 +40,20 @@ print(json.dumps({"densities": {k: v.tolist() for k, v in densities.items()}, "w
 TRAIN = """
 import sys
 sys.modules["tensorflow"] = None  # as where it is not installed
-import keras, numpy as np
-from adprune_keras import ADPrune, models
+from toys import compiled, graph_mode, images, plain_cnn
+from adprune_keras import ADPrune
 
-model = models.VGG11(input_shape=(32, 32, 3), classes=2, widths=[8] * 8)
-model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
 prune = ADPrune(schedule=[1], verbose=0)
-model.fit(np.ones((8, 32, 32, 3)), np.zeros(8), epochs=2, verbose=0, callbacks=[prune])
+compiled(plain_cnn(), **graph_mode()).fit(*images(8), epochs=2, verbose=0, callbacks=[prune])
 assert len(prune.record) == 2
 """
 
 # What the host reads of the model between the first and the last step of an epoch. JAX' own guard
 # watches GPUs and TPUs only, so reads are counted here as well.
 READS = """
-import jax, keras, numpy as np
-from adprune_keras import ADPrune, models
+import jax, keras
+from toys import compiled, graph_mode, images, plain_cnn
+from adprune_keras import ADPrune
 
 reads, steps, within = [], [], False
 array = type(jax.numpy.ones(1))
@@ -71,11 +72,9 @@ class Watch(keras.callbacks.Callback):
         within = batch < 3
 
 
-model = models.VGG11(input_shape=(32, 32, 3), classes=2, widths=[8] * 8)
-model.compile("sgd", "sparse_categorical_crossentropy")
+model = compiled(plain_cnn(), **graph_mode())
 prune = ADPrune(schedule=[1], verbose=0)
-x, y = np.random.normal(size=(16, 32, 32, 3)), np.zeros(16)
-model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=[prune, Watch()])
+model.fit(*images(16), batch_size=4, epochs=2, verbose=0, callbacks=[prune, Watch()])
 assert len(prune.record) == 2 and steps == [0, 1, 2, 3] * 2
 assert not reads, reads
 within = True
@@ -85,6 +84,7 @@ assert reads, "a read that is made on purpose must show"
 
 
 def run(backend, *arguments):
+    """Run Python on a backend, in the folder of the tests; return what it prints."""
     env = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, *arguments], env=env, cwd=TESTS, capture_output=True, text=True
@@ -94,7 +94,11 @@ def run(backend, *arguments):
 
 
 def test_all_backends_measure_the_same():
-    first, *others = [json.loads(run(b, "-c", MEASURE).splitlines()[-1]) for b in BACKENDS]
+    here = io.StringIO()
+    with contextlib.redirect_stdout(here):
+        exec(MEASURE, {})
+    printed = [here.getvalue(), *(run(backend, "-c", MEASURE) for backend in OTHERS)]
+    first, *others = [json.loads(text.splitlines()[-1]) for text in printed]
     assert len({round(d, 2) for layer in first["densities"].values() for d in layer}) > 10
     for other in others:
         assert other["widths"] == first["widths"]

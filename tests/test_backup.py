@@ -143,6 +143,7 @@ def test_goes_on_in_the_same_process(tmp_path):
     same(fit(plain_cnn, callback), expected)
 
 
+@pytest.mark.slow  # tests/faults kills a run in a rollback by default
 def test_goes_on_around_a_rollback(tmp_path, monkeypatch):
     """The net before is kept with its optimizer, and what was decided but not done is done."""
     read, now = Meter.read, []

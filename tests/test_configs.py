@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 from test_tiny_imagenet import official
-from toys import flags_of
+from toys import eager_compile, flags_of
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -110,7 +110,9 @@ def test_config_describes_the_network_of_its_study(name, flags):
 @pytest.mark.parametrize(
     "name", [n if n in TRAINED else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
 )
-def test_config(name, prepared, flags, tmp_path):
+def test_config(name, prepared, flags, tmp_path, monkeypatch):
+    if name in TRAINED:
+        monkeypatch.setattr(*eager_compile())
     study = study_of(name)
     short = ["--epochs=2", "--train_examples=6", "--test_examples=4", "--batch_size=3", "--verbose=0"]
     short.append("--nobackup")  # of nets at full width, each 100 MB and more

@@ -155,7 +155,10 @@ def agree(one, two):
     assert two["loss"][:4] == pytest.approx(one["loss"][:4], rel=1e-3)
 
 
-@pytest.mark.parametrize(("backend", "how"), [("tensorflow", "mirrored"), ("jax", "data_parallel")])
+@pytest.mark.parametrize(
+    ("backend", "how"),
+    [("tensorflow", "mirrored"), pytest.param("jax", "data_parallel", marks=pytest.mark.slow)],
+)
 def test_two_devices_do_what_one_does(backend, how):
     pytest.importorskip(backend)
     (one,), (two,) = undisturbed(backend), undisturbed(backend, how)
@@ -163,6 +166,7 @@ def test_two_devices_do_what_one_does(backend, how):
     agree(one, two)
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does():
     pytest.importorskip("jax")
     (one,), (first, second) = undisturbed("jax"), undisturbed("jax", "processes")

@@ -45,6 +45,7 @@ COMMANDS = {
 }
 QUICK = "--run_dir=runs/digits"  # the run that the quick start leaves
 FOLDERS = ("adprune_keras", "benchmarks", "configs", "docs", "examples", "export", "tests")
+SLOW = ("docs/faq.md",)  # trains for many epochs
 LONG = ("--latency", "--formats=all", "--pixel_input")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -127,7 +128,13 @@ def shortened(directives):
         yield
 
 
-@pytest.mark.parametrize("page", PAGES, ids=IDS)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for page, name in zip(PAGES, IDS, strict=True)
+    ],
+)
 def test_python(page, given, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}

@@ -34,6 +34,7 @@ def test_digits(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "digits" / "model.tflite").exists()
 
 
+@pytest.mark.slow
 def test_the_notebook(tmp_path, monkeypatch, capsys):
     import matplotlib.pyplot as plt
 

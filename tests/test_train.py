@@ -12,7 +12,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from toys import compiled, flags_of, images, plain_cnn
+from toys import compiled, eager_compile, flags_of, images, plain_cnn
 
 pytest.importorskip("tensorflow")
 
@@ -59,7 +59,8 @@ def here(name, *flags):
         "export": (export_command, export_command._act),
     }[name]
     try:
-        with flags_of(module):
+        with flags_of(module), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(*eager_compile())
             command.attempt(f"adprune-{name}", act, command.parse([f"adprune-{name}", *flags]))
     except SystemExit as e:
         return e.code

@@ -5,7 +5,6 @@ A process in which TensorFlow has run cannot be forked, so this one never lets i
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -22,6 +21,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import tensorflow as tf  # noqa: F401  imported before the fork, not after it in each child
+
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+from toys import eager_compile
 
 from adprune_keras.backup import store
 from adprune_keras.backup.callback import Backup
@@ -75,7 +77,7 @@ class Child:
             os.dup2(file, 2)
             _watch(self._writer, die, totals, limit)
             if self.eager:
-                _train_eagerly()
+                setattr(*eager_compile())
             if nobody and os.geteuid() == 0:
                 _give_up_rights()
             train.FLAGS(["adprune-train", *flags])
@@ -165,16 +167,6 @@ def _watch(writer, die, totals, limit):
     around(Backup, "on_train_batch_end", "step", "stepped")
     if totals is not None:
         _script(totals)
-
-
-def _train_eagerly():
-    compile_ = keras.Model.compile
-
-    @functools.wraps(compile_)  # what Keras notes on it too, or files would not hold the optimizer
-    def eagerly(*args, **kwargs):
-        compile_(*args, **kwargs, run_eagerly=True)
-
-    keras.Model.compile = eagerly
 
 
 def _give_up_rights():
