@@ -93,6 +93,7 @@ def run(backend, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_all_backends_measure_the_same():
     here = io.StringIO()
     with contextlib.redirect_stdout(here):
@@ -111,6 +112,7 @@ def test_other_backends_do_without_tensorflow(backend):
     run(backend, "-c", TRAIN)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("jax" not in BACKENDS, reason="needs JAX")
 def test_nothing_is_read_from_the_device_within_an_epoch():
     run("jax", "-c", READS)

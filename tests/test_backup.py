@@ -358,8 +358,10 @@ def forge(directory, change):
         store.write(directory, saved.number + number, state)
 
 
-@pytest.mark.parametrize("weights", ["inherit", "random"])
-@pytest.mark.parametrize("place", [(2, 0), (3, 1)])  # a prune was decided, and saved; it was done
+@pytest.mark.parametrize("weights", ["inherit", pytest.param("random", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(  # a prune was decided, and saved; it was done
+    "place", [pytest.param((2, 0), marks=pytest.mark.slow), (3, 1)]
+)
 def test_a_resume_keeps_the_channels_of_the_record(tmp_path, weights, place):
     """Which channels stayed is not worked out again: other densities give the same net."""
     expected = fit(resnet, prune(None, weights=weights))
@@ -384,6 +386,7 @@ def test_a_resume_keeps_the_channels_of_the_record(tmp_path, weights, place):
             assert {name: len(stay) for name, stay in channels.items()} == entry["widths"]
 
 
+@pytest.mark.slow
 def test_channels_narrowed_to_one_a_group_go_on(tmp_path):
     """The grouped convolution becomes a depthwise one: no width of the net that it makes is its own."""
 

@@ -100,6 +100,7 @@ def test_every_variable_trains_after_a_prune(build):
     assert watch.unchanged[2] == watch.unchanged[3] == []
 
 
+@pytest.mark.slow
 def test_files_load_where_the_package_is_not_installed(tmp_path):
     model = compiled(resnet())
     checkpoint = keras.callbacks.ModelCheckpoint(str(tmp_path / "epoch{epoch}.keras"))

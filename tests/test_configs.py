@@ -22,7 +22,6 @@ from adprune_keras.report import paper  # noqa: E402
 from adprune_keras.train.settings import Run  # noqa: E402
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
-pytestmark = pytest.mark.xdist_group("configs")  # the data sets are prepared once
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.flags") if path.stem != "digits")
 # Each data set, each network.
 TRAINED = ("cifar10_vgg19-small", "cifar100_resnet18-small", "tinyimagenet_resnet18-small")

@@ -14,7 +14,6 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("devices")  # runs that others are compared with are made once
 TESTS = pathlib.Path(__file__).parent
 SCRIPT = """
 import contextlib, hashlib, json, os, signal, sys

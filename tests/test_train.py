@@ -37,9 +37,6 @@ TINY = (
 EXPORT = ("--export=tflite",) if keras.backend.backend() == "tensorflow" else ()
 
 
-pytestmark = pytest.mark.xdist_group("train")  # one finished run serves several tests
-
-
 def process(name, *flags):
     """Start a command as a process."""
     return subprocess.Popen(
@@ -109,6 +106,7 @@ def test_flags_read_back_as_a_flagfile(finished, tmp_path):
     assert net["logs"]["loss"][0] == pytest.approx(other["logs"]["loss"][0], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs the converters")
 def test_export_of_a_run(finished):
     directory, _ = finished

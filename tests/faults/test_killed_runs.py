@@ -14,9 +14,6 @@ if keras.backend.backend() != "tensorflow":
     pytest.skip("forks processes, which JAX and PyTorch do not allow", allow_module_level=True)
 
 
-pytestmark = pytest.mark.xdist_group("faults")  # what came of all faults is found once
-
-
 def carry_out(which, folder):
     """Let the harness, in a process of its own, do its short faults or its many kills."""
     harness = pathlib.Path(__file__).parent / "harness.py"
