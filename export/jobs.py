@@ -7,7 +7,7 @@ import sys
 
 from adprune_keras.export import card, latency
 from adprune_keras.export.formats import FORMATS, resolve
-from adprune_keras.export.pipeline import export_model
+from adprune_keras.export.pipeline import check_packages, export_model
 from adprune_keras.export.verify import VerificationError
 
 from adprune_keras import data
@@ -39,6 +39,7 @@ def export_run(directory, formats, output_dir=None, latency=False, verbose=1, **
             printed.
     """
     names = resolve(formats)
+    check_packages(names)
     found = read_run(directory)
     model = load_model(model_path(directory))
     if not found.nets:
@@ -81,6 +82,7 @@ def export_file(path, formats, dataset=None, output_dir=None, baseline=None, **o
         VerificationError: as in `export_run`.
     """
     names, path = resolve(formats), pathlib.Path(path)
+    check_packages(names)
     model = load_model(path)
     before = load_model(baseline) if baseline else None
     loaded = data.load(dataset, augment="none") if dataset else None

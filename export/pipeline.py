@@ -94,8 +94,7 @@ def export_model(
     >>> export_model(model, "export", ["onnx", "tflite"], test_data=(x_test, y_test))
     """
     names = resolve(formats)
-    runtimes = dict.fromkeys(FORMATS[name].runtime for name in names)
-    need("An export", *dict.fromkeys(m for runtime in runtimes for m in RUNTIMES[runtime].needs))
+    check_packages(names)
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise ValueError(f"`batch_size` must be an int of at least 1 or None. Received: {batch_size!r}")
     model, removed = inference_model(model, normalization)
@@ -124,6 +123,12 @@ def export_model(
     if failed:
         raise VerificationError("Verification failed: " + "; ".join(failed), report)
     return report
+
+
+def check_packages(names):
+    """Raise `ImportError` where a package is missing that some formats need."""
+    runtimes = dict.fromkeys(FORMATS[name].runtime for name in names)
+    need("An export", *dict.fromkeys(m for runtime in runtimes for m in RUNTIMES[runtime].needs))
 
 
 def expectation(model, counted, reference, described, batch_size=None, pixels=False, points=None):

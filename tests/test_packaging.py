@@ -97,7 +97,7 @@ def test_a_light_environment_trains_and_says_what_is_missing(wheel, tmp_path):
 
     needs = "needs packages that are not installed: {0}. Install them: pip install {0}"
     (line,) = refused("adprune-train", "--flagfile=digits", "--run_dir=run")
-    assert line == "adprune-train: adprune-train needs packages that are not installed: " + (
+    assert line == "adprune-train: Training needs packages that are not installed: " + (
         "tensorflow, matplotlib. Install them: pip install tensorflow matplotlib"
     )
     (line,) = refused("adprune-report", "--run_dir=run")

@@ -22,7 +22,7 @@ def define_flags():
 
 
 def _report():
-    need("adprune-report", "matplotlib", "jinja2")
+    need("A report", "matplotlib", "jinja2")
     from adprune_keras.report.write import write_report  # it draws: that takes a second to load
 
     written = write_report(FLAGS.run_dir, FLAGS.output_dir)

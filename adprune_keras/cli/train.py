@@ -44,7 +44,7 @@ def act():
         resolve(run.output.export)
     if run.machine.distribution == "none":  # of several processes only the chief looks
         check_directory(run.output.run_dir, run.output.overwrite, run.output.resume)
-    need("adprune-train", "tensorflow", "matplotlib")
+    need("Training", "tensorflow", "matplotlib")
     command.load_libraries()
     from adprune_keras.train import session
 
