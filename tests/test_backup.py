@@ -217,6 +217,7 @@ def test_early_stopping_goes_on_with_its_best_weights(tmp_path):
     same(fit(plain_cnn, first(tmp_path / "b"), stop()), expected)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_over_is_not_trained_again(tmp_path):
     expected = fit(plain_cnn, prune(tmp_path))
     trained = []

@@ -154,9 +154,10 @@ def agree(one, two):
     assert two["loss"][:4] == pytest.approx(one["loss"][:4], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "how"),
-    [("tensorflow", "mirrored"), pytest.param("jax", "data_parallel", marks=pytest.mark.slow)],
+    [("tensorflow", "mirrored"), ("jax", "data_parallel")],
 )
 def test_two_devices_do_what_one_does(backend, how):
     pytest.importorskip(backend)

@@ -148,6 +148,7 @@ def test_short_numbers():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TENSORFLOW, reason="needs the converters")
 def test_predicted_sizes_beside_real_files(tmp_path):
     from adprune_keras.export import export_model

@@ -52,7 +52,8 @@ def test_images_are_scaled():
     assert np.allclose(x, (images()[y] - np.array([1.0, 2.0, 3.0])) / np.array([2.0, 4.0, 8.0]))
 
 
-@pytest.mark.parametrize("augment", [pytest.param("crop", marks=pytest.mark.slow), "crop_flip"])
+@pytest.mark.slow
+@pytest.mark.parametrize("augment", ["crop", "crop_flip"])
 def test_images_are_shifted_by_up_to_an_eighth_and_mirrored_each_on_its_own(augment):
     seen = set()
     for number in range(8):

@@ -80,7 +80,7 @@ def test_each_net_is_traced_once(monkeypatch):
     assert traced == [2 if BACKEND == "tensorflow" else 1, 1, 1, 1, 0]
 
 
-@pytest.mark.parametrize("build", [plain_cnn, sequential_cnn])
+@pytest.mark.parametrize("build", [plain_cnn, pytest.param(sequential_cnn, marks=pytest.mark.slow)])
 def test_old_nets_are_let_go(build):
     kernels, graphs = [], []
 

@@ -136,6 +136,7 @@ def test_half_precision(tmp_path, capsys):
     assert len(read_run(tmp_path / "half").nets) == 2
 
 
+@pytest.mark.slow
 def test_a_silent_run_and_what_tensorboard_reads_of_it(tmp_path):
     pytest.importorskip("tensorboard")
     directory = tmp_path / "run"
