@@ -51,6 +51,7 @@ def test_the_notebook(tmp_path, monkeypatch, capsys):
     assert all(outputs[1:]), "a cell without its output: python benchmarks/docs.py --write"
 
 
+@pytest.mark.slow
 def test_fine_tune(tmp_path, monkeypatch, capsys):
     """On two folders of images, with new weights; the network that comes out is narrower and loads."""
     monkeypatch.chdir(tmp_path)

@@ -88,6 +88,7 @@ for first in (0, 3):
 """
 
 
+@pytest.mark.slow
 def test_small_sets_get_there_on_jax():
     pytest.importorskip("tensorflow")
     env = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -125,6 +125,7 @@ def test_export_of_a_run(finished):
     assert "times as fast" in out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs the converters")
 def test_half_precision(tmp_path, capsys):
     """Trained and pruned under a mixed policy; what is exported is float32 again."""
