@@ -37,10 +37,14 @@ def test_every_flag_goes_into_a_flagfile_and_comes_back(groups, tmp_path):
     )
     lines = [values[m.name].serialize() for ms in groups.values() for m in ms]
     (tmp_path / "f").write_text("\n".join(line for line in lines if line))
-    before = values.flag_values_dict()
+
+    def found():  # absl's own, such as --verbosity, other tests change too
+        return {m.name: values[m.name].value for members in groups.values() for m in members}
+
+    before = found()
     values.unparse_flags()
     values(["x", f"--flagfile={tmp_path / 'f'}"])
-    assert values.flag_values_dict() | {"flagfile": ""} == before | {"flagfile": ""}
+    assert found() == before
     assert "--augment=crop" in lines and "--include=a\n--include=b" in lines
 
 
