@@ -13,6 +13,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import keras
 import pytest
 
+# Files that take longest. They come first, so that no worker is left alone with one in the end.
+_LONG = ("test_killed_runs", "test_train", "test_backup", "test_export", "test_traps", "test_docs")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in _LONG)
+
 
 @pytest.fixture(autouse=True)
 def fixed_seed():

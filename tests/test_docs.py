@@ -45,7 +45,7 @@ COMMANDS = {
 }
 QUICK = "--run_dir=runs/digits"  # the run that the quick start leaves
 FOLDERS = ("adprune_keras", "benchmarks", "configs", "docs", "examples", "export", "tests")
-SLOW = ("docs/deploy.md", "docs/faq.md")  # they train for many epochs
+SLOW = ("docs/deploy.md", "docs/faq.md", "docs/models.md")  # they train for many epochs
 LONG = ("--latency", "--formats=all", "--pixel_input")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
