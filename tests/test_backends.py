@@ -107,6 +107,7 @@ def test_all_backends_measure_the_same():
             assert other["densities"][name] == pytest.approx(density, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "tensorflow"])
 def test_other_backends_do_without_tensorflow(backend):
     run(backend, "-c", TRAIN)

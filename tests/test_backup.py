@@ -100,7 +100,9 @@ def same(one, two):
             None,
             [(0, 1), (1, None), (4, 2)],
         ),  # in the first, at a prune, in the last
-        (plain_cnn, "random", 2, [(2, 3), (2, 4)]),  # within the epoch after a prune
+        pytest.param(  # within the epoch after a prune
+            *(plain_cnn, "random", 2, [(2, 3), (2, 4)]), marks=pytest.mark.slow
+        ),
         (sequential_cnn, "inherit", 1, [(3, 0)]),
         (dropout_net, "inherit", 2, [(2, 2)]),
     ],

@@ -26,6 +26,7 @@ def carry_out(code, name, **shorter):
     exec(compile(code, name, "exec"), {"__name__": "__main__"})
 
 
+@pytest.mark.slow
 def test_digits(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     carry_out((EXAMPLES / "digits.py").read_text(), "digits.py", schedule="[1]", epochs="3")

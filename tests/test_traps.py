@@ -196,6 +196,7 @@ def test_11_and_12_counts_come_from_the_graph_not_from_a_runtime(tmp_path):
         assert not problems(tmp_path / "model.tflite", "tflite", model)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("real_child")
 def test_13_bytes_of_two_conversions(tmp_path):
     model = plain_cnn()
