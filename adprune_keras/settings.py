@@ -115,11 +115,12 @@ def _fits(value, kind, least, most):
         str: "a str",
         tuple: "a list",
     }
-    expected = words[kind] + "".join(
-        f" of at {which} {limit:g}"
+    limits = [
+        f"at {which} {limit:g}"
         for which, limit in (("least", least), ("most", most))
         if limit is not None
-    )
+    ]
+    expected = words[kind] + (f" of {' and '.join(limits)}" if limits else "")
     if kind is bool or isinstance(value, bool):
         return kind is bool and isinstance(value, bool), expected
     if kind is str:  # one line, as flagfiles and records have a setting on each

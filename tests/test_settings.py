@@ -65,7 +65,7 @@ def test_the_page_is_made_from_the_fields():
     [
         (Training, {"epochs": 0}, "`epochs` must be an int of at least 1. Received: epochs=0"),
         (Training, {"epochs": True}, "`epochs` must be an int of at least 1. Received: epochs=True"),
-        (Training, {"momentum": 1.5}, "`momentum` must be a finite number of at least 0 of at most 1"),
+        (Training, {"momentum": 1.5}, "`momentum` must be a finite number of at least 0 and at most 1"),
         (Training, {"learning_rate": float("nan")}, "`learning_rate` must be a finite number"),
         (Training, {"optimizer": "sdg"}, r"must be one of \('sgd', 'adam', 'adamw'\). Received: .*sdg"),
         (Training, {"prune": 1}, "`prune` must be True or False. Received: prune=1"),
